@@ -1,0 +1,114 @@
+"""Merging what several sources say of one host into one resource (pure).
+
+Istio keeps only one of two ServiceEntries that name a host in different namespaces, and loses the other in silence, so
+the merging is done here (users.md F10): one resource per (namespace, host), whose endpoints come from every source that
+knows the same service. Sources count in the order of the configuration: the first one decides what the service is, and
+keeps an address that two of them report.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+
+from isthmus.registry import codes
+from isthmus.registry.model import Endpoint, Refusal, Service, ServiceEntry, WorkloadEntry
+from isthmus.registry.names import printable, short_hash
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+EMPTY_LABEL = ("isthmus.io/empty", "true")
+SHARED_ADDRESS_LABEL = "isthmus.io/shared-addresses"
+IDENTITY_ANNOTATION = "isthmus.io/service"
+
+
+class Contribution(Struct, frozen=True):
+    """One admitted service and the source it is from."""
+
+    source: str
+    service: Service
+
+
+class Merged(Struct, frozen=True):
+    """The resource, who contributed each endpoint (in the order of the resource's endpoints), and what was refused."""
+
+    entry: ServiceEntry
+    origins: tuple[tuple[str, Endpoint], ...]
+    refused: tuple[tuple[str, Refusal], ...]
+
+
+def merge(contributions: Sequence[Contribution], vip: str | None) -> Merged:
+    """Merge contributions to one host, given in the order of their sources; the first with endpoints has its say.
+
+    A service of another identity or other ports than the first is refused whole: its endpoints would answer for
+    somebody else, or, having no number for one of the ports, be called at a number nobody said.
+    """
+    first = next((one.service for one in contributions if one.service.endpoints), contributions[0].service)
+    origins: dict[tuple[str, object], tuple[str, Endpoint]] = {}
+    refused: list[tuple[str, Refusal]] = []
+    for source, service in ((one.source, one.service) for one in contributions):
+        if conflict := _conflict(first, service):
+            refused.append((source, conflict))
+            continue
+        for endpoint in sorted(service.endpoints, key=_endpoint_key):
+            place = (endpoint.workload.address, endpoint.workload.ports)
+            if (holder := origins.get(place)) is None:
+                origins[place] = (source, endpoint)
+            elif holder[1].workload != endpoint.workload or holder[0] == source:
+                reason = f"{endpoint.workload.address} is registered again; the first, from {holder[0]}, is served"
+                refused.append((source, Refusal(codes.DUPLICATE, reason, endpoint.record)))
+    ordered = tuple(sorted(origins.values(), key=lambda origin: _endpoint_key(origin[1])))
+    workloads = tuple(endpoint.workload for _, endpoint in ordered)
+    return Merged(_entry(first, workloads, vip), ordered, tuple(refused))
+
+
+def _entry(service: Service, endpoints: tuple[WorkloadEntry, ...], vip: str | None) -> ServiceEntry:
+    return ServiceEntry(
+        namespace=service.namespace,
+        name=service.host,
+        hosts=(service.host,),
+        addresses=(vip,) if vip else (),
+        ports=service.ports,
+        endpoints=endpoints,
+        export_to=service.export_to,
+        labels=_labels(endpoints),
+        annotations=((IDENTITY_ANNOTATION, printable(service.identity)),),
+    )
+
+
+def _labels(endpoints: tuple[WorkloadEntry, ...]) -> tuple[tuple[str, str], ...]:
+    """Return the labels that make Istio up to 1.29 see what it would miss, since a changed label is always looked at.
+
+    It loses the step to zero endpoints (istio.md finding 15), and, telling endpoints apart by address and port name
+    only, also the step from two providers on one address to one (docs/decisions/0006-labels-that-wake-istiod.md).
+    """
+    if not endpoints:
+        return (EMPTY_LABEL,)
+    times = Counter(endpoint.address for endpoint in endpoints)
+    if len(times) == len(endpoints):
+        return ()
+    shared = [f"{one.address} {one.ports}" for one in endpoints if times[one.address] > 1]
+    return ((SHARED_ADDRESS_LABEL, short_hash("\n".join(shared))),)
+
+
+def _conflict(first: Service, service: Service) -> Refusal | None:
+    if service.identity != first.identity:
+        reason = f"{service.identity} would share the host {first.host} with {first.identity}"
+        return Refusal(codes.HOST_CONFLICT, reason, service.key)
+    if service.ports != first.ports:
+        reason = f"{service.identity} has the ports {_ports(service)} here and {_ports(first)} in a source before"
+        return Refusal(codes.PORTS_DIFFER, reason, service.key)
+    return None
+
+
+def _ports(service: Service) -> str:
+    return ", ".join(f"{port.number}/{port.name}" for port in service.ports) or "none"
+
+
+def _endpoint_key(endpoint: Endpoint) -> tuple[object, ...]:
+    # Every field that is published counts: two registrations of one address must not take turns (G7).
+    workload = endpoint.workload
+    return (workload.address, workload.ports, workload.weight, workload.locality, workload.labels, workload.network)
