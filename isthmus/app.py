@@ -1,0 +1,234 @@
+"""The wiring: sources into the catalog, the catalog's changes onto the streams, all in one TaskGroup."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+
+from isthmus.adapters import open_adapter
+from isthmus.adapters.supervise import Backoff, supervise
+from isthmus.mcp.server import Hub
+from isthmus.mcp.server import serve as serve_xds
+from isthmus.mcp.shards import Shard
+from isthmus.registry.catalog import Catalog
+from isthmus.registry.policy import Policy
+from isthmus.registry.vips import Vips
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterable
+
+    from isthmus.adapters import SourceOptions
+    from isthmus.config import Config
+    from isthmus.registry.model import Refusal, Service
+
+_log = logging.getLogger("isthmus")
+
+_PROGRESS_SECONDS = 0.5
+
+
+class CatalogSink:
+    """What an adapter reports to: the catalog, under the name of its source and with the time."""
+
+    def __init__(self, catalog: Catalog, source: str) -> None:
+        self._catalog = catalog
+        self._source = source
+        self._told_at = time.monotonic()
+        self._lost: str | None = None
+        self._read_before = False
+
+    def connected(self) -> int:
+        self._told_at = time.monotonic()
+        return self._catalog.connect(self._source, time.monotonic())
+
+    def sync(self, generation: int, services: Iterable[Service]) -> float | None:
+        settled_in = self._catalog.sync(self._source, generation, services, time.monotonic())
+        self._read_before = True
+        if self._lost is not None:
+            self._lost = None
+            until = f"; nothing is withdrawn for {settled_in:.0f} s" if settled_in else ""
+            _log.info("source %s: in contact again, all is read%s", self._source, until)
+        return settled_in
+
+    def put(self, generation: int, service: Service) -> None:
+        self._catalog.put(self._source, generation, service, time.monotonic())
+
+    def drop(self, generation: int, key: str) -> None:
+        self._catalog.drop(self._source, generation, key, time.monotonic())
+
+    def refuse(self, generation: int, scope: str, refusals: tuple[Refusal, ...]) -> None:
+        self._catalog.refuse(self._source, generation, scope, refusals)
+
+    def stale(self, generation: int, reason: str) -> None:
+        self._catalog.stale(self._source, generation, reason, time.monotonic())
+        if reason != self._lost:
+            self._lost = reason
+            _log.warning("source %s: %s; what was known is kept", self._source, reason)
+
+    def progress(self, done: int, total: int) -> None:
+        self._catalog.progress(self._source, done, total)
+        now = time.monotonic()
+        if not self._read_before and now - self._told_at >= _PROGRESS_SECONDS:
+            self._told_at = now
+            _log.info("source %s: %d of %d read", self._source, done, total)
+
+    def mended(self, count: int) -> None:
+        self._catalog.mended(self._source, count)
+
+
+class Bridge:
+    """Everything that runs in one process; the debug endpoint reads it and changes nothing."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.started_at = time.monotonic()
+        self.catalog = Catalog(Vips(config.vips.range))
+        self.hub = Hub(Shard(), config.push.gap)
+        self.stopping = False
+        self.xds_port = 0
+        self.debug_port = 0
+        self._publish_soon: asyncio.Handle | None = None
+        for source in config.sources:
+            self.catalog.add_source(policy_of(source), required=source.required, now=self.started_at)
+        self.catalog.on_change(self._note_change)
+
+    @property
+    def xds_address(self) -> str:
+        """Where xDS is, with the port that was bound."""
+        return _with_port(self.config.listen, self.xds_port)
+
+    @property
+    def debug_address(self) -> str:
+        """Where the debug pages are, with the port that was bound."""
+        return _with_port(self.config.debug, self.debug_port)
+
+    @property
+    def missing(self) -> list[str]:
+        """Why ServiceEntry is held back, one line for each source that was not read yet."""
+        now = time.monotonic()
+        waiting = self.catalog.missing(now, self.config.startup_grace)
+        return [
+            f"source {source.name}: not read yet ({source.last_error or source.phase.lower()}, "
+            f"{now - source.added_at:.0f} s)"
+            for source in waiting
+        ]
+
+    @property
+    def ready(self) -> bool:
+        """Whether ServiceEntry is served, and the process is not on its way out."""
+        return not self.stopping and not self.hub.shard.held
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Bridge]:
+        """Open the ports, start the sources, and yield; on leaving, streams end without an empty push (X57)."""
+        async with AsyncExitStack() as stack:
+            self.xds_port = await stack.enter_async_context(serve_xds(self.hub, self.config.listen))
+            if self.config.debug:
+                from isthmus.debug.server import serve_debug
+
+                self.debug_port = await stack.enter_async_context(serve_debug(self, self.config.debug))
+            _log.info("xDS on %s, sources: %s", self.xds_address, ", ".join(one.name for one in self.config.sources))
+            async with _one_error(), asyncio.TaskGroup() as tasks:
+                running = [tasks.create_task(self._run_source(source)) for source in self.config.sources]
+                running.append(tasks.create_task(self._open_after_grace()))
+                try:
+                    yield self
+                finally:
+                    self.stopping = True
+                    if self._publish_soon is not None:
+                        self._publish_soon.cancel()
+                    for task in running:
+                        task.cancel()
+
+    async def _run_source(self, options: SourceOptions) -> None:
+        sink = CatalogSink(self.catalog, options.name)
+        backoff = Backoff(random.Random())  # noqa: S311 (jitter)
+        await supervise(options.name, open_adapter(options), sink, backoff)
+
+    def _note_change(self) -> None:
+        # Reports that come in one turn of the loop are published together.
+        if self._publish_soon is None:
+            self._publish_soon = asyncio.get_running_loop().call_soon(self._publish)
+
+    def _publish(self) -> None:
+        self._publish_soon = None
+        if self.hub.shard.held:
+            self._open_if_read()
+        elif self.hub.shard.publish(self.catalog.take_changes()):
+            self.hub.changed()
+
+    def _open_if_read(self) -> None:
+        if not self.hub.shard.held or self.catalog.missing(time.monotonic(), self.config.startup_grace):
+            return
+        # All sources at once, so that what depends on the order of names does not depend on who was read first.
+        self.hub.shard.publish(self.catalog.take_changes())
+        seconds = time.monotonic() - self.started_at
+        served = self.hub.shard.service_entries.frames
+        _log.info("all sources read after %.1f s: %d services are served", seconds, len(served))
+        self.hub.open()
+
+    async def _open_after_grace(self) -> None:
+        """Stop waiting for the sources that are not required, once the start-up grace is over (G2)."""
+        await asyncio.sleep(self.config.startup_grace)
+        self._open_if_read()
+
+
+def _with_port(address: str, port: int) -> str:
+    return f"{address.rpartition(':')[0]}:{port}"
+
+
+def policy_of(options: SourceOptions) -> Policy:
+    """Return the house rules that an operator's options make for a source."""
+    return Policy(
+        source=options.name,
+        locality=options.locality,
+        network=options.network,
+        vip=options.vip == "auto",
+        export_to=options.export_to,
+        allow=options.allow,
+        settle=options.settle,
+    )
+
+
+@asynccontextmanager
+async def _one_error() -> AsyncIterator[None]:
+    """Let an error of the block out as itself: a TaskGroup would wrap it, and nobody could answer it."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        if len(group.exceptions) == 1:
+            raise group.exceptions[0] from None
+        raise
+
+
+class Stopped(Struct, frozen=True):
+    """Why a process ends: the signal's name."""
+
+    signal: str
+
+
+async def run_until_signal(config: Config, started: Callable[[Bridge], None] | None = None) -> Stopped:
+    """Run a bridge until SIGTERM or SIGINT; call `started` once its ports are open.
+
+    Raises ConfigError: a port cannot be had.
+    """
+    import signal
+
+    loop = asyncio.get_running_loop()
+    stop: asyncio.Future[Stopped] = loop.create_future()
+
+    def request_stop(number: signal.Signals) -> None:
+        if not stop.done():
+            stop.set_result(Stopped(number.name))
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, request_stop, number)
+    async with Bridge(config).running() as bridge:
+        if started is not None:
+            started(bridge)
+        return await stop

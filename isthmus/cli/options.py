@@ -1,0 +1,47 @@
+"""The flags that make a configuration, the same for `serve` and `check`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from isthmus.config import Config, Flags, config_from_flags, load_config
+from isthmus.config.rules import DEFAULT_DEBUG, DEFAULT_LISTEN
+from isthmus.registry.errors import ConfigError
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Mapping
+
+
+def add_source_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that name a configuration file or stand in its place."""
+    parser.add_argument("-c", "--config", metavar="FILE", help="configuration file (YAML or JSON)")
+    parser.add_argument(
+        "--source",
+        action="append",
+        default=[],
+        metavar="URL",
+        help="a source, besides those of the file: zookeeper://HOST:PORT[,HOST:PORT][/CHROOT][?KEY=VALUE] or "
+        "file:DIR; may be given again and again",
+    )
+    parser.add_argument("--listen", metavar="HOST:PORT", help=f"where istiod finds xDS (default: {DEFAULT_LISTEN})")
+    parser.add_argument(
+        "--debug",
+        metavar="HOST:PORT",
+        help=f'where debug pages and metrics are; "" for none (default: {DEFAULT_DEBUG})',
+    )
+    parser.add_argument(
+        "--plaintext",
+        metavar="WHERE",
+        help="`anywhere` lets --listen lead beyond this machine without TLS (default: loopback)",
+    )
+
+
+def config_from_args(args: argparse.Namespace, environ: Mapping[str, str]) -> Config:
+    """Return the configuration of a command line. Raises ConfigError: every mistake in it and in its file."""
+    flags = Flags(sources=tuple(args.source), listen=args.listen, debug=args.debug, plaintext=args.plaintext)
+    if args.config is not None:
+        return load_config(args.config, environ, flags)
+    if not args.source:
+        raise ConfigError(["there is no source: give -c FILE or --source URL"])
+    return config_from_flags(flags, environ)

@@ -1,0 +1,221 @@
+"""The configuration: what the operator's file and flags say, checked as a whole and typed.
+
+File and flags are brought into one plain document first, so that the environment, the types and the rules look at both
+in the same way; the flags win, and add their sources to the file's.
+"""
+
+from __future__ import annotations
+
+from functools import reduce
+from operator import or_
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+
+from isthmus.adapters import SourceOptions, options_types
+from isthmus.adapters.files import FilesOptions
+from isthmus.adapters.yamldoc import Document, read_documents, read_text
+from isthmus.config import rules
+from isthmus.config.environment import Expansion
+from isthmus.config.mistakes import Found, Mistake, MistakesFound, Rules, find_mistakes, locate
+from isthmus.config.source_urls import source_from_url
+from isthmus.mcp.pacing import DEFAULT_GAP
+from isthmus.registry.errors import ConfigError
+from isthmus.registry.vips import DEFAULT_RANGE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from isthmus.config.mistakes import Steps
+
+    Source: TypeAlias = SourceOptions
+else:
+    Source = reduce(or_, options_types())
+
+
+class PushOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="camel"):
+    """How changes go out. gap: seconds of rest between two bursts, common to all streams."""
+
+    gap: float = DEFAULT_GAP
+
+
+class VipOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="camel"):
+    """The addresses of hosts. range: an IPv4 CIDR that nothing else in the mesh uses."""
+
+    range: str = DEFAULT_RANGE
+
+
+class LogOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="camel"):
+    """What is logged. format: `auto` is text on a terminal and JSON elsewhere."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "text", "json"] = "auto"
+
+
+class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="camel"):
+    """The whole configuration.
+
+    sources: the registries; of two that say the same, the first has its say.
+    listen: `host:port` of xDS without TLS; port 0: any free one.
+    debug: `host:port` of the debug pages and metrics, loopback only; empty: none.
+    plaintext: `anywhere` lets `listen` lead beyond loopback although there is no TLS.
+    startup_grace: seconds that sources which are not `required` are waited for (G2).
+    """
+
+    sources: tuple[Source, ...]
+    listen: str = rules.DEFAULT_LISTEN
+    debug: str = rules.DEFAULT_DEBUG
+    plaintext: Literal["loopback", "anywhere"] = "loopback"
+    startup_grace: float = 30.0
+    push: PushOptions = PushOptions()
+    vips: VipOptions = VipOptions()
+    log: LogOptions = LogOptions()
+
+
+class Flags(Struct, frozen=True, kw_only=True):
+    """What the command line says; None: nothing. `sources` are source URLs."""
+
+    sources: tuple[str, ...] = ()
+    listen: str | None = None
+    debug: str | None = None
+    plaintext: str | None = None
+
+
+NO_FLAGS = Flags()
+
+RULES: Rules = {
+    **rules.SOURCE_RULES,
+    Config: {
+        "": rules.whole_config,
+        "listen": rules.listen_address,
+        "debug": rules.debug_address,
+        "startupGrace": rules.seconds(0, rules.DAY),
+    },
+    PushOptions: {"gap": rules.seconds(0.001, 60)},
+    VipOptions: {"range": rules.vip_range},
+}
+
+
+def load_config(path: str, environ: Mapping[str, str], flags: Flags = NO_FLAGS) -> Config:
+    """Read a configuration file; a relative directory in it is meant from where the file is.
+
+    Raises ConfigError with every mistake; the file cannot be read.
+    """
+    return config_from_text(_read(path), environ, flags, file=path, base=Path(path).parent)
+
+
+def config_from_flags(flags: Flags, environ: Mapping[str, str]) -> Config:
+    """Return the configuration that flags make without a file. Raises ConfigError with every mistake."""
+    return _config(Document({}, {}), environ, flags, "", None)
+
+
+def config_from_text(
+    text: str,
+    environ: Mapping[str, str],
+    flags: Flags = NO_FLAGS,
+    *,
+    file: str = "",
+    base: Path | None = None,
+) -> Config:
+    """Return the configuration that a text makes (pure).
+
+    file: how messages call the text. base: what relative directories in it are relative to; None: they stay as they
+    are. Raises ConfigError: every mistake in it, each as `FILE:LINE: path: what is wrong`.
+    """
+    try:
+        documents = read_documents(text)
+    except ConfigError as error:
+        raise MistakesFound([Mistake("", None, mistake) for mistake in error.mistakes], file) from error
+    if len(documents) > 1:
+        line = documents[1].lines.get("")
+        raise MistakesFound([Mistake("", line, "a second document; a configuration is one")], file)
+    return _config(documents[0] if documents else Document({}, {}), environ, flags, file, base)
+
+
+def _config(document: Document, environ: Mapping[str, str], flags: Flags, file: str, base: Path | None) -> Config:
+    merged = _Merged(document.value, flags)
+    expansion = Expansion(environ)
+    value = expansion.expand(merged.value)
+    found = [*merged.found, *expansion.found]
+    # What is known to be wrong is not judged once more, and a wrong flag is no lack of sources.
+    known: set[Steps] = {one.place for one in found} | ({("sources",)} if merged.found else set())
+    found += [one for one in find_mistakes(value, Config, RULES, expansion.said) if one.place not in known]
+    if found:
+        raise MistakesFound(locate(found, document.lines, merged.flags), file)
+    config = msgspec.convert(value, Config)
+    placed = [
+        _placed(source, base) if ("sources", index) not in merged.flags else source
+        for index, source in enumerate(config.sources)
+    ]
+    return replace(config, sources=tuple(_named(placed)))
+
+
+class _Merged:
+    """A file's value with the flags put in; `flags` says for each of their places which flag it came from."""
+
+    def __init__(self, value: object, flags: Flags) -> None:
+        self.value = value
+        self.found: list[Found] = []
+        self.flags: dict[Steps, str] = {}
+        if isinstance(value, dict):
+            self.value = merged = dict(value)
+            self._put_settings(merged, flags)
+            self._add_sources(merged, flags.sources)
+
+    def _put_settings(self, merged: dict[str, object], flags: Flags) -> None:
+        for key in ("listen", "debug", "plaintext"):
+            said = getattr(flags, key)
+            if said is not None:
+                merged[key] = said
+                self.flags[key,] = f"--{key}"
+
+    def _add_sources(self, merged: dict[str, object], urls: Iterable[str]) -> None:
+        sources = merged.get("sources", [])
+        if not urls or not isinstance(sources, list):
+            return
+        merged["sources"] = sources = list(sources)
+        for index, url in enumerate(urls):
+            place: Steps = ("sources", len(sources))
+            try:
+                sources.append(source_from_url(url))
+            except ConfigError as error:
+                place = ("--source", index)
+                self.found += [Found(place, mistake) for mistake in error.mistakes]
+            self.flags[place] = f"--source[{index}]"
+
+
+def _placed(source: SourceOptions, base: Path | None) -> SourceOptions:
+    if base is None or not isinstance(source, FilesOptions):
+        return source
+    return replace(source, directory=str(base / source.directory))
+
+
+def _named(sources: Iterable[SourceOptions]) -> Iterable[SourceOptions]:
+    """Give sources without a name that of their kind, with a number from the second on."""
+    sources = list(sources)
+    taken = {source.name for source in sources}
+    for source in sources:
+        if source.name:
+            yield source
+            continue
+        kind = str(source.__struct_config__.tag)
+        number, name = 1, kind
+        while name in taken:
+            number += 1
+            name = f"{kind}-{number}"
+        taken.add(name)
+        yield replace(source, name=name)
+
+
+def _read(path: str) -> str:
+    try:
+        return read_text(path)
+    except ConfigError as error:
+        raise _unreadable(path, str(error)) from error
+
+
+def _unreadable(path: str, reason: str) -> MistakesFound:
+    return MistakesFound([Mistake("", None, reason)], path)

@@ -1,0 +1,102 @@
+"""Reads `--source URL`: a source in one word, in the spelling of the configuration file.
+
+    zookeeper://host:port[,host:port…][/chroot][?option=value&…]
+    file:DIRECTORY[?option=value&…]      also files:DIRECTORY and file:///DIRECTORY
+
+An option is any key of the source whose value is one word, or a list of words with commas. What comes out is a plain
+value as the file would give it; whether it is right is judged together with the file.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl, unquote
+
+from msgspec import inspect
+
+from isthmus.adapters import options_types
+from isthmus.registry.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_OPTION = re.compile("[A-Za-z]+=")
+_KINDS = {"file": "files"}
+_TRUTH = {"true": True, "false": False}
+
+
+def source_from_url(url: str) -> dict[str, object]:
+    """Return the plain value of a source.
+
+    Raises ConfigError: it is no source URL, or has a password in it; the text never holds any part of the URL.
+    """
+    scheme, colon, rest = url.partition(":")
+    if not colon:
+        raise ConfigError(["is no source: write zookeeper://HOST:PORT or file:DIRECTORY"])
+    kind = _KINDS.get(scheme, scheme)
+    target, _, query = rest.partition("?")
+    match kind:
+        case "zookeeper":
+            # Whatever is cut off wrongly in front of an `@` could be a password, and end up in a message.
+            if "@" in rest.partition("digest=")[0]:
+                raise ConfigError(["has credentials: write ?digest=${NAME} and set the variable NAME"])
+            located = {"address": _zookeeper_address(target)}
+        case "files":
+            located = {"directory": _directory(target)}
+        case _:
+            # A kind that is not known is found, with the nearest one, where the file's are; the rest has no meaning.
+            return {"kind": kind}
+    return {"kind": kind, **located, **_options(query, _field_types(kind))}
+
+
+def _zookeeper_address(target: str) -> str:
+    if not target.startswith("//"):
+        raise ConfigError(["write zookeeper://HOST:PORT"])
+    return target.removeprefix("//").removesuffix("/")
+
+
+def _directory(target: str) -> str:
+    if not target.startswith("//"):
+        return target
+    if not target.startswith("///"):
+        raise ConfigError(["names another machine: write file:DIRECTORY or file:///DIRECTORY"])
+    return unquote(target.removeprefix("//"))
+
+
+def _options(query: str, types: Mapping[str, inspect.Type]) -> dict[str, object]:
+    said: dict[str, object] = {}
+    if not all(_OPTION.match(option) for option in query.split("&") if option):
+        raise ConfigError(["has an option that is not KEY=VALUE; write & in a value as %26"])
+    for key, text in parse_qsl(query, keep_blank_values=True):
+        if key in said or key in ("kind", "address", "directory"):
+            raise ConfigError(["says the same thing twice"])
+        said[key] = _option(text, types.get(key))
+    return said
+
+
+def _option(text: str, wanted: inspect.Type | None) -> object:
+    """Return a word as the file would give it; one that does not fit stays text, which the types then refuse."""
+    match wanted:
+        case inspect.BoolType():
+            return _TRUTH.get(text, text)
+        case inspect.FloatType():
+            return _number(text)
+        case inspect.VarTupleType():
+            return text.split(",")
+        case _:
+            return text
+
+
+def _number(text: str) -> object:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _field_types(kind: str) -> dict[str, inspect.Type]:
+    """Return the type of each key of a kind of source."""
+    infos = [inspect.type_info(options) for options in options_types()]
+    structs = [info for info in infos if isinstance(info, inspect.StructType) and info.tag == kind]
+    return {field.encode_name: field.type for struct in structs for field in struct.fields}
