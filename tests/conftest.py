@@ -1,0 +1,151 @@
+"""Fixtures of all tests: real servers, ended after the test that asked for them; and nothing left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import os
+import threading
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from tests.rig import build
+from tests.rig.bridge import Bridge
+from tests.rig.dubbo import DubboConsumer, DubboProvider
+from tests.rig.envoy import Envoy
+from tests.rig.istiod import Istiod
+from tests.rig.tools import MissingToolError
+from tests.rig.wait import wait_for
+from tests.rig.zookeeper import ZooKeeper
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+    from kazoo.client import KazooClient
+
+T = TypeVar("T")
+
+# A slow machine is no failure of a property.
+settings.register_profile("isthmus", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("isthmus")
+
+THREADS_END_WITHIN_S = 10.0
+# grpc keeps this thread for the life of the process, by design.
+THREADS_THAT_STAY = ("_poll_wrapper",)
+
+
+@pytest.fixture(autouse=True)
+def no_thread_left_behind() -> Iterator[None]:
+    """Fail a test that ends and leaves a thread running."""
+    before = set(threading.enumerate())
+    yield
+
+    def leftover() -> list[str]:
+        new = [thread.name for thread in threading.enumerate() if thread not in before]
+        return [name for name in new if not any(known in name for known in THREADS_THAT_STAY)]
+
+    wait_for(lambda: not leftover(), THREADS_END_WITHIN_S, f"end of the test's threads {leftover()}")
+
+
+@pytest.fixture(autouse=True)
+def no_task_left_behind(request: pytest.FixtureRequest, no_thread_left_behind: None) -> None:
+    """Fail an asynchronous test that ends, with its fixtures, and leaves a task running."""
+    if inspect.iscoroutinefunction(request.function):
+        request.getfixturevalue("_task_check")
+
+
+@pytest.fixture
+async def _task_check() -> AsyncIterator[None]:
+    yield
+    leftover = asyncio.all_tasks() - {asyncio.current_task()}
+    assert not leftover, f"tasks that outlive the test: {leftover}"
+
+
+class Parts:
+    """Builds parts of the rig when a test needs them, in sight of who waits."""
+
+    def __init__(self, configuration: pytest.Config) -> None:
+        self._capture: Any = configuration.pluginmanager.getplugin("capturemanager")
+
+    def need(self, *names: str) -> None:
+        """Build the parts, or skip the test when a tool is missing; in CI a missing tool is a failure."""
+        try:
+            with self._capture.global_and_fixture_disabled():
+                for name in names:
+                    build.part(name)
+        except MissingToolError as error:
+            if os.environ.get("CI"):
+                pytest.fail(str(error))
+            pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def parts(pytestconfig: pytest.Config) -> Parts:
+    """Give what builds parts of the rig; for tests that start servers in their own way."""
+    return Parts(pytestconfig)
+
+
+@pytest.fixture
+def running() -> Iterator[Callable[[AbstractContextManager[T]], T]]:
+    """Give a function that starts a process and has it ended after the test, the last one first."""
+    with ExitStack() as stack:
+        yield stack.enter_context
+
+
+@pytest.fixture
+def zookeeper(parts: Parts, tmp_path: Path, running: Callable[[ZooKeeper], ZooKeeper]) -> ZooKeeper:
+    """Give a running ZooKeeper of the test's own."""
+    parts.need("zookeeper")
+    return running(ZooKeeper(tmp_path / "zookeeper"))
+
+
+@pytest.fixture
+def registry(zookeeper: ZooKeeper) -> Iterator[KazooClient]:
+    """Give a client of the running ZooKeeper."""
+    with zookeeper.client() as client:
+        yield client
+
+
+@pytest.fixture
+def dubbo(
+    parts: Parts, tmp_path: Path, running: Callable[[DubboProvider], DubboProvider]
+) -> Callable[..., DubboProvider]:
+    """Give a function that starts providers; its arguments are DubboProvider's, without the folder."""
+    parts.need("dubbo3", "dubbo27")
+    return lambda *arguments, **options: running(DubboProvider(tmp_path / "dubbo", *arguments, **options))
+
+
+@pytest.fixture
+def consumer(parts: Parts, tmp_path: Path, running: Callable[[DubboConsumer], DubboConsumer]) -> DubboConsumer:
+    """Give a running Dubbo 3 consumer."""
+    parts.need("dubbo3")
+    return running(DubboConsumer(tmp_path / "consumer"))
+
+
+@pytest.fixture
+def bridge(tmp_path: Path, running: Callable[[Bridge], Bridge]) -> Callable[..., Bridge]:
+    """Give a function that starts `isthmus serve`; its arguments are Bridge's, without the folder."""
+    return lambda *arguments, **options: running(Bridge(tmp_path / "isthmus", *arguments, **options))
+
+
+@pytest.fixture
+def istiod(parts: Parts, tmp_path: Path, running: Callable[[Istiod], Istiod]) -> Callable[..., Istiod]:
+    """Give a function that starts an istiod; its arguments are Istiod's, without the folder."""
+
+    def start(*arguments: Any, **options: Any) -> Istiod:
+        parts.need(f"istiod-{options.get('version', '1.31')}")
+        return running(Istiod(tmp_path / "istiod", *arguments, **options))
+
+    return start
+
+
+@pytest.fixture
+def envoy(parts: Parts, tmp_path: Path, running: Callable[[Envoy], Envoy]) -> Callable[..., Envoy]:
+    """Give a function that starts an Envoy; its arguments are Envoy's, without the folder."""
+    parts.need("envoy")
+    return lambda *arguments, **options: running(Envoy(tmp_path / "envoy", *arguments, **options))

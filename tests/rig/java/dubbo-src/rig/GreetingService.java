@@ -1,0 +1,5 @@
+package rig;
+
+public interface GreetingService {
+    String greet(String name);
+}

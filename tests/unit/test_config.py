@@ -1,0 +1,296 @@
+"""The configuration: files, flags and environment that are right, and every mistake with its place."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import msgspec
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from isthmus.adapters.dubbo import PROTOCOLS, DubboProtocol
+from isthmus.adapters.files import FilesOptions
+from isthmus.adapters.zookeeper.options import ZookeeperOptions
+from isthmus.config import Config, Flags, config_from_flags, config_from_text, load_config
+from isthmus.config.environment import Expansion
+from isthmus.config.mistakes import Mistake, MistakesFound
+from isthmus.registry.errors import ConfigError
+from isthmus.registry.vips import DEFAULT_RANGE
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+EXAMPLE = """\
+listen: 127.0.0.1:16010
+sources:
+- name: zk-main
+  kind: zookeeper
+  address: 10.0.8.1:2181,10.0.8.2:2181
+  namespace: dubbo
+- name: by-hand
+  kind: files
+  directory: /etc/isthmus/services
+"""
+
+WHOLE = """\
+listen: "[::]:16010"
+debug: ""
+plaintext: anywhere
+startupGrace: 0
+push: {gap: 1}
+vips: {range: 242.0.0.0/16}
+log: {level: debug, format: json}
+sources:
+- name: zk
+  kind: zookeeper
+  address: "[2001:db8::1]:2181,zoo_2.internal:2182/a/b"
+  root: /services/dubbo
+  sessionTimeout: 20
+  reconcile: 60.5
+  digest: "user:pass:word"
+  required: false
+  vip: none
+  labels: {"dubbo.tag": isthmus.io/tag, env: env}
+  locality: eu/eu-1/a
+  network: vm
+  exportTo: [., shop]
+  allow: [127.0.0.0/8, "::1/128"]
+  protocols:
+    dubbo: {port: 20880, protocol: tcp, suffix: dubbo.legacy}
+"""
+
+
+def mistakes(text: str, environ: dict[str, str] | None = None, flags: Flags | None = None) -> list[Mistake]:
+    """Return what is found wrong with a text that must not be right."""
+    with pytest.raises(MistakesFound) as caught:
+        config_from_text(text, environ or {}, flags or Flags(), file="f.yaml")
+    return list(caught.value.found)
+
+
+def zookeeper(**options: object) -> str:
+    source = {"kind": "zookeeper", "address": "zk:2181", **options}
+    return json.dumps({"sources": [source]})
+
+
+def files(**settings: object) -> str:
+    return json.dumps({"sources": [{"kind": "files", "directory": "d"}], **settings})
+
+
+def flag_mistakes(*urls: str, **settings: str) -> list[str]:
+    with pytest.raises(MistakesFound) as caught:
+        config_from_flags(Flags(sources=urls, **settings), {})
+    return caught.value.mistakes
+
+
+def test_the_example_of_ten_lines() -> None:
+    assert config_from_text(EXAMPLE, {}) == Config(
+        sources=(
+            ZookeeperOptions(name="zk-main", address="10.0.8.1:2181,10.0.8.2:2181", namespace="dubbo"),
+            FilesOptions(name="by-hand", directory="/etc/isthmus/services"),
+        )
+    )
+
+
+def test_what_is_not_said_has_safe_values() -> None:
+    config = config_from_text(EXAMPLE, {})
+    assert (config.listen, config.debug, config.plaintext) == ("127.0.0.1:16010", "127.0.0.1:16014", "loopback")
+    assert (config.startup_grace, config.push.gap, config.vips.range) == (30.0, 0.25, DEFAULT_RANGE)
+    assert (config.log.level, config.log.format) == ("info", "auto")
+
+
+def test_every_key_is_spelled_as_in_Istio() -> None:
+    config = config_from_text(WHOLE, {})
+    assert config.startup_grace == 0
+    assert config.sources == (
+        ZookeeperOptions(
+            name="zk",
+            address="[2001:db8::1]:2181,zoo_2.internal:2182/a/b",
+            root="/services/dubbo",
+            session_timeout=20,
+            reconcile=60.5,
+            digest="user:pass:word",
+            required=False,
+            vip="none",
+            labels={"dubbo.tag": "isthmus.io/tag", "env": "env"},
+            locality="eu/eu-1/a",
+            network="vm",
+            export_to=(".", "shop"),
+            allow=("127.0.0.0/8", "::1/128"),
+            protocols={"dubbo": DubboProtocol(20880, "tcp", "dubbo.legacy")},
+        ),
+    )
+
+
+def test_JSON_is_read_as_well() -> None:
+    assert config_from_text(json.dumps(yaml.safe_load(EXAMPLE)), {}) == config_from_text(EXAMPLE, {})
+
+
+def test_sources_without_a_name_are_called_after_their_kind() -> None:
+    sources = [{"kind": "files", "directory": "d"}] * 3 + [{"kind": "files", "directory": "d", "name": "files-2"}]
+    config = config_from_text(json.dumps({"sources": sources}), {})
+    assert [source.name for source in config.sources] == ["files", "files-3", "files-4", "files-2"]
+
+
+def test_defaults_of_the_options_keep_the_rules() -> None:
+    spelled = msgspec.to_builtins(config_from_text(EXAMPLE, {}))
+    assert spelled["sources"][0]["protocols"] == msgspec.to_builtins(PROTOCOLS)
+    assert config_from_text(json.dumps(spelled), {}) == config_from_text(EXAMPLE, {})
+
+
+def test_the_environment_is_put_into_texts() -> None:
+    text = zookeeper(address="${HOST}:${PORT}", digest="$${x}:${PASSWORD}", labels={"${HOST}": "a"}, root="/$a")
+    environ = {"HOST": "zk", "PORT": "2181", "PASSWORD": "${HOST}"}
+    (source,) = config_from_text(text, environ).sources
+    assert isinstance(source, ZookeeperOptions)
+    assert (source.address, source.digest, source.root) == ("zk:2181", "${x}:${HOST}", "/$a")
+    assert source.labels == {"${HOST}": "a"}
+
+
+def test_the_environment_gives_text_and_no_numbers() -> None:
+    (mistake,) = mistakes(files(startupGrace="${GRACE}"), {"GRACE": "5"})
+    assert mistake.message == "must be a number, not text; the environment gives text only"
+
+
+def test_a_variable_that_is_not_UTF8_is_a_mistake() -> None:
+    (mistake,) = mistakes(zookeeper(digest="u:${P}"), {"P": "a\udcff"})
+    assert "UTF-8" in mistake.message
+
+
+def test_what_the_environment_said_is_never_shown() -> None:
+    secret = "hunter2 a/b/c/d"
+    texts = [
+        zookeeper(**{key: "${S}"}) for key in ("address", "namespace", "root", "digest", "vip", "locality", "network")
+    ]
+    texts += [zookeeper(**{key: ["${S}"]}) for key in ("exportTo", "allow")]
+    texts += [zookeeper(labels={"a": "${S}"}), files(listen="${S}"), files(plaintext="${S}")]
+    texts += [files(sources=[{"kind": "${S}"}]), files(vips={"range": "${S}"})]
+    for text in texts:
+        (mistake,) = mistakes(text, {"S": secret})
+        assert "hunter2" not in mistake.message
+        assert "${S}" in mistake.message or mistake.path.endswith("digest")
+
+
+def test_a_relative_directory_is_meant_from_where_the_file_is(tmp_path: Path) -> None:
+    file = tmp_path / "isthmus.yaml"
+    file.write_text("sources:\n- {kind: files, directory: services}\n- {kind: files, directory: '${D}'}\n")
+    config = load_config(str(file), {"D": "/absolute"}, Flags(sources=("file:elsewhere",)))
+    directories = [source.directory for source in config.sources if isinstance(source, FilesOptions)]
+    assert directories == [str(tmp_path / "services"), "/absolute", "elsewhere"]
+
+
+@pytest.mark.parametrize(("content", "word"), [(None, "No such file"), (b"\xff", "not UTF-8")])
+def test_a_file_that_cannot_be_read_is_a_mistake(tmp_path: Path, content: bytes | None, word: str) -> None:
+    file = tmp_path / "isthmus.yaml"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(ConfigError, match=word):
+        load_config(str(file), {})
+
+
+URLS = [
+    ("zookeeper://127.0.0.1:2181", ZookeeperOptions(name="zookeeper", address="127.0.0.1:2181")),
+    ("zookeeper://a:1,[::1]:2/", ZookeeperOptions(name="zookeeper", address="a:1,[::1]:2")),
+    (
+        "zookeeper://a:1/x/y?namespace=shop&name=zk&sessionTimeout=5&required=false&exportTo=.,shop&root=%2Fd",
+        ZookeeperOptions(name="zk", address="a:1/x/y", namespace="shop", session_timeout=5.0, required=False,
+                         export_to=(".", "shop"), root="/d"),
+    ),
+    ("zookeeper://a:1?digest=u:p%26@", ZookeeperOptions(name="zookeeper", address="a:1", digest="u:p&@")),
+    ("file:some/dir", FilesOptions(name="files", directory="some/dir")),
+    ("files:/100%25", FilesOptions(name="files", directory="/100%25")),
+    ("file:///with%20space?reconcile=5", FilesOptions(name="files", directory="/with space", reconcile=5.0)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("url", "options"), URLS)
+def test_a_source_in_a_flag(url: str, options: object) -> None:
+    assert config_from_flags(Flags(sources=(url,)), {}).sources == (options,)
+
+
+@pytest.mark.parametrize(
+    ("url", "mistake"),
+    [
+        ("localhost", "--source[0]: is no source: write zookeeper://HOST:PORT or file:DIRECTORY"),
+        ("zookeeper:a:1", "--source[0]: write zookeeper://HOST:PORT"),
+        ("file://host/dir", "--source[0]: names another machine: write file:DIRECTORY or file:///DIRECTORY"),
+        ("zokeeper://a:1", '--source[0].kind: unknown value "zokeeper"; did you mean "zookeeper"?'),
+        ("file:d?reconcil=1", '--source[0].reconcil: unknown key; did you mean "reconcile"?'),
+        ("file:d?reconcile=soon", "--source[0].reconcile: must be a number, not text"),
+        ("file:d?reconcile=nan", "--source[0].reconcile: NaN is not 0.1 to 86400 seconds"),
+        ("file:d?required=no", "--source[0].required: must be true or false, not text"),
+        ("file:d?labels=a", "--source[0].labels: must be a map, not text"),
+        ("file:d?required", "--source[0]: has an option that is not KEY=VALUE; write & in a value as %26"),
+        ("file:d?name=a&name=b", "--source[0]: says the same thing twice"),
+        ("file:d?kind=zookeeper", "--source[0]: says the same thing twice"),
+        ("file:d?name=${NAME}", "--source[0].name: the environment variable NAME is not set"),
+    ],
+)
+def test_a_mistake_in_a_flag(url: str, mistake: str) -> None:
+    assert flag_mistakes(url) == [mistake]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "zookeeper://user:hunter2@a:1",
+        "zookeeper://user:hun?ter2=hunter2@a:1",
+        "zookeeper:user:hunter2",
+        "zookeper://user:hunter2@a:1",
+        "user:hunter2@a:1",
+        "zookeeper://a:1?hunter2",
+        "zookeeper://a:1?digest=hunter2",
+        "zookeeper://a:0?digest=user:hunter2",
+        "zookeeper://a:1?digest=user:1&hunter2",
+        "zookeeper://a:1?digest=user:1&digest=hunter2",
+    ],
+)
+def test_a_password_in_a_flag_is_never_shown(url: str) -> None:
+    assert "hunter2" not in "".join(flag_mistakes(url))
+
+
+def test_flags_win_over_the_file_and_add_sources() -> None:
+    flags = Flags(sources=("file:d", "file:e"), listen="0.0.0.0:1", debug="", plaintext="anywhere")
+    config = config_from_text(EXAMPLE.replace("by-hand", "files"), {}, flags)
+    assert [source.name for source in config.sources] == ["zk-main", "files", "files-2", "files-3"]
+    assert (config.listen, config.debug) == ("0.0.0.0:1", "")
+
+
+def test_flags_alone_can_bring_the_sources_of_a_file() -> None:
+    assert len(config_from_text("log: {level: debug}", {}, Flags(sources=("file:d",))).sources) == 1
+
+
+def test_mistakes_of_flags_come_after_those_of_the_file_and_name_the_flag() -> None:
+    found = mistakes("sources: [{kind: q}]\n", flags=Flags(sources=("zookeeper://a", "q"), listen="b"))
+    assert [(one.path, one.line) for one in found] == [
+        ("sources[0].kind", 1),
+        ("--source[1]", None),
+        ("--source[0].address", None),
+        ("--listen", None),
+    ]
+
+
+TARGETS = st.sampled_from(["", "a:1", "[::1]:2/b", "/a", "u:p@a:1", "${A}:1"]) | st.text(max_size=8)
+QUERIES = st.sampled_from(["", "?", "?name=a&root=/b", "?reconcile=", "?vip=%zz", "?allow=,", "?digest=${A}"])
+
+
+@given(st.text() | st.builds("{}{}{}".format, st.sampled_from(["zookeeper://", "file:", "file://"]), TARGETS, QUERIES))
+def test_no_source_URL_raises_anything_but_mistakes(url: str) -> None:
+    try:
+        told = [source.name for source in config_from_flags(Flags(sources=(url,)), {"A": "a"}).sources]
+    except MistakesFound as error:
+        told = [mistake.partition("]")[0] for mistake in error.mistakes]
+    assert told
+    assert len(set(told)) == 1
+
+
+@given(st.text(st.sampled_from("${}Aa")))
+def test_a_text_without_references_is_not_changed_but_for_the_escape(text: str) -> None:
+    escaped = text.replace("${", "$${")
+    expansion = Expansion({})
+    if "$${" not in text:
+        assert expansion.expand(escaped) == text
+        assert not expansion.found
+        assert not expansion.said

@@ -1,0 +1,347 @@
+"""Every mistake in a configuration is found, and told with its place (issue 3, point 6)."""
+
+from __future__ import annotations
+
+import json
+from ipaddress import ip_network
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec import inspect
+
+from isthmus.config import RULES, Config, config_from_text
+from isthmus.config.mistakes import Mistake, MistakesFound, find_mistakes
+from isthmus.registry.errors import ConfigError
+from isthmus.registry.names import printable
+from isthmus.registry.vips import Vips
+
+
+def mistakes(text: str) -> list[Mistake]:
+    """Return what is found wrong with a text that must not be right."""
+    with pytest.raises(MistakesFound) as caught:
+        config_from_text(text, {}, file="f.yaml")
+    return list(caught.value.found)
+
+
+def zookeeper(**options: object) -> str:
+    source = {"kind": "zookeeper", "address": "zk:2181", **options}
+    return json.dumps({"sources": [source]})
+
+
+def files(**settings: object) -> str:
+    return json.dumps({"sources": [{"kind": "files", "directory": "d"}], **settings})
+
+
+FAULTS = [
+    # keys, kinds and types
+    ("sources: [{kind: zookeeper, adress: 'zk:1'}]", "sources[0].adress", 'unknown key; did you mean "address"?'),
+    (zookeeper(session_timeout=5), "sources[0].session_timeout", 'did you mean "sessionTimeout"?'),
+    (files(qqq=1), "qqq", "the keys here are: sources, listen, debug"),
+    (files(push={"gapp": 1}), "push.gapp", 'did you mean "gap"?'),
+    ("sources: [{kind: zookeeper}]", "sources[0].address", "missing"),
+    ("sources: [{address: 'zk:2181'}]", "sources[0].kind", "missing; choose from: files, zookeeper"),
+    ("sources: [{knd: files, directory: d}]", "sources[0].knd", 'unknown key; did you mean "kind"?'),
+    ("sources: [{kind: zokeeper}]", "sources[0].kind", 'unknown value "zokeeper"; did you mean "zookeeper"?'),
+    ("sources: [{kind: qqq}]", "sources[0].kind", "choose from: files, zookeeper"),
+    ("sources: [{kind: 1}]", "sources[0].kind", "must be text, not a number"),
+    ("sources: [1]", "sources[0]", "must be a map, not a number"),
+    ("sources: {kind: files}", "sources", "must be a list, not a map"),
+    ("sources:", "sources", "must be a list, not empty"),
+    ("listen: 127.0.0.1:1", "sources", "missing"),
+    ("[]", "", "must be a map, not a list"),
+    ("sources", "", "must be a map, not text"),
+    (files(sources=[]), "sources", "no source"),
+    ("", "sources", "missing"),
+    (zookeeper(required="no"), "sources[0].required", "must be true or false, not text"),
+    (zookeeper(namespace=None), "sources[0].namespace", "must be text, not empty"),
+    (zookeeper(sessionTimeout=True), "sources[0].sessionTimeout", "must be a number, not true"),
+    (files(startupGrace=10**400), "startupGrace", "must be a number, not one of more than 308 digits"),
+    (zookeeper(labels=[]), "sources[0].labels", "must be a map, not a list"),
+    (zookeeper(labels={"a.b": 1}), "sources[0].labels.a.b", "must be text, not a number"),
+    (zookeeper(exportTo="*"), "sources[0].exportTo", "must be a list, not text"),
+    (zookeeper(protocols={"tri": {"port": 1.5, "protocol": "GRPC", "suffix": "tri"}}),
+     "sources[0].protocols.tri.port", "must be a whole number, not a number"),
+    (zookeeper(protocols={"tri": {"port": 1, "protocol": "GRPC"}}), "sources[0].protocols.tri.suffix", "missing"),
+    (files(plaintext="qqq"), "plaintext", "choose from: anywhere, loopback"),
+    (files(log={"level": "warn"}), "log.level", 'did you mean "warning"?'),
+    (files(log={"format": "jsn"}), "log.format", 'did you mean "json"?'),
+    (files(log={"format": 1}), "log.format", "must be text"),
+    # addresses
+    (zookeeper(address=""), "sources[0].address", "server 1 has no port"),
+    (zookeeper(address="zk"), "sources[0].address", "server 1 has no port"),
+    (zookeeper(address="zk:1,zk:"), "sources[0].address", "server 2 has no port"),
+    (zookeeper(address="[::1]"), "sources[0].address", "server 1 has no port"),
+    (zookeeper(address="zk:0"), "sources[0].address", "server 1 has port 0"),
+    (zookeeper(address="zk:65536"), "sources[0].address", "has a port that is not 1 to 65535"),
+    (zookeeper(address="zk:abc"), "sources[0].address", "has a port that is not 1 to 65535"),
+    (zookeeper(address="a:b:1"), "sources[0].address", "has more than a host and a port"),
+    (zookeeper(address="::1:2181"), "sources[0].address", "IPv6 address without brackets"),
+    (zookeeper(address="[zk]:2181"), "sources[0].address", "no IPv6 address between its brackets"),
+    (zookeeper(address="10.0.8.256:2181"), "sources[0].address", "no host name or address that can be"),
+    (zookeeper(address="a:1, b:1"), "sources[0].address", "server 2 has no host name"),
+    (zookeeper(address="zk:1/"), "sources[0].address", "its chroot is no node's path"),
+    (zookeeper(address="zk:1/a//b"), "sources[0].address", "its chroot is no node's path"),
+    (files(listen="16010"), "listen", "is not `host:port`: it has no port"),
+    (files(listen=":16010"), "listen", "no host name or address"),
+    (files(listen=""), "listen", "has no port"),
+    (files(debug="localhost"), "debug", "has no port"),
+    (files(listen="0.0.0.0:16010"), "listen", "plaintext: anywhere"),
+    (files(listen="[::]:16010"), "listen", "plaintext: anywhere"),
+    (files(listen="bridge.mesh:16010", plaintext="loopback"), "listen", "plaintext: anywhere"),
+    (files(debug="10.0.0.1:16014", plaintext="anywhere"), "debug", "no access control"),
+    (files(debug="127.0.0.1:16010"), "debug", "has the port of `listen`"),
+    (files(listen="localhost:16014"), "listen", "has the port of `debug`"),
+    (files(listen="0.0.0.0:7", debug="127.0.0.1:7", plaintext="anywhere"), "debug", "has the port of `listen`"),
+    # what a source publishes
+    (zookeeper(name="a b"), "sources[0].name", "is not a name"),
+    (zookeeper(namespace="Shop"), "sources[0].namespace", '"Shop" is not a namespace'),
+    (zookeeper(namespace="a.b"), "sources[0].namespace", "is not a namespace"),
+    (zookeeper(namespace=""), "sources[0].namespace", "is not a namespace"),
+    (zookeeper(namespace="a" * 64), "sources[0].namespace", "is not a namespace"),
+    (zookeeper(vip="atuo"), "sources[0].vip", 'did you mean "auto"?'),
+    (zookeeper(vip="241.0.0.1"), "sources[0].vip", "choose from: auto, none"),
+    (zookeeper(labels={"tag": "istio.io/rev"}), "sources[0].labels.tag", "belongs to Istio or Kubernetes"),
+    (zookeeper(labels={"tag": "app.kubernetes.io/x"}), "sources[0].labels.tag", "belongs to Istio or Kubernetes"),
+    (zookeeper(labels={"tag": "a b"}), "sources[0].labels.tag", "is not a label key"),
+    (zookeeper(labels={"": "x"}), "sources[0].labels", "cannot be empty"),
+    (zookeeper(locality="a/b/c/d"), "sources[0].locality", "region/zone/subzone"),
+    (zookeeper(locality="a//c"), "sources[0].locality", "region/zone/subzone"),
+    (zookeeper(network="a b"), "sources[0].network", "is not a network"),
+    (zookeeper(exportTo=["Shop"]), "sources[0].exportTo[0]", "is not a namespace"),
+    (zookeeper(exportTo=["a", "a"]), "sources[0].exportTo[1]", "is said before"),
+    (zookeeper(exportTo=["a", "*"]), "sources[0].exportTo[1]", "must stand alone"),
+    (zookeeper(exportTo=["~", "a"]), "sources[0].exportTo[0]", "must stand alone"),
+    (zookeeper(allow=["10.0.0.0/8", "x"]), "sources[0].allow[1]", "is not a CIDR"),
+    (zookeeper(allow=["127.0.0.1/8"]), "sources[0].allow[0]", 'did you mean "127.0.0.0/8"?'),
+    # ZooKeeper, Dubbo, files
+    (zookeeper(root="dubbo"), "sources[0].root", "is not the path of a node"),
+    (zookeeper(root="/"), "sources[0].root", "is not the path of a node"),
+    (zookeeper(root="/a/../b"), "sources[0].root", "is not the path of a node"),
+    (zookeeper(digest="password"), "sources[0].digest", "must be `user:password`"),
+    (zookeeper(sessionTimeout=0), "sources[0].sessionTimeout", "is not 0.1 to 300 seconds"),
+    (zookeeper(sessionTimeout=10_000), "sources[0].sessionTimeout", "is not 0.1 to 300 seconds"),
+    (zookeeper(reconcile=-1), "sources[0].reconcile", "-1 is not 0.1 to 86400 seconds"),
+    (zookeeper(protocols={}), "sources[0].protocols", "no protocol"),
+    (zookeeper(protocols={"Tri": {"port": 1, "protocol": "GRPC", "suffix": "tri"}}),
+     "sources[0].protocols.Tri", "no URL scheme"),
+    *(
+        (zookeeper(protocols={"tri": {"port": 1, "protocol": "GRPC", "suffix": "tri", **wrong}}),
+         f"sources[0].protocols.tri.{key}", word)
+        for wrong, key, word in (
+            ({"port": 0}, "port", "is not a port, 1 to 65535"),
+            ({"port": 10**30}, "port", "this number is not a port"),
+            ({"protocol": "GRPX"}, "protocol", 'did you mean "GRPC"?'),
+            ({"protocol": "dubbo"}, "protocol", "it knows: GRPC"),
+            ({"suffix": "Tri"}, "suffix", "is not the end of a DNS name"),
+            ({"suffix": ""}, "suffix", "is not the end of a DNS name"),
+            ({"suffix": "a." * 63 + "a"}, "suffix", "is not the end of a DNS name"),
+            ({"suffix": "svc.cluster.local"}, "suffix", "belongs to the cluster"),
+            ({"suffix": "tri.7"}, "suffix", "only digits"),
+        )
+    ),
+    ("sources: [{kind: files, directory: ''}]", "sources[0].directory", "is not a directory"),
+    ("sources: [{kind: files, directory: d, reconcile: 0}]", "sources[0].reconcile", "is not 0.1 to 86400 seconds"),
+    # the rest
+    (files(startupGrace=-1), "startupGrace", "is not 0 to 86400 seconds"),
+    (files(push={"gap": 0}), "push.gap", "is not 0.001 to 60 seconds"),
+    (files(vips={"range": "fd00::/64"}), "vips.range", "is not an IPv4 range"),
+    (files(vips={"range": "10.0.0.0/31"}), "vips.range", "at least 4 addresses"),
+    (files(vips={"range": "10.0.0.1/8"}), "vips.range", 'did you mean "10.0.0.0/8"?'),
+    (files(vips={"range": "auto"}), "vips.range", "is not a CIDR"),
+    # the environment
+    (zookeeper(digest="u:${PASSWORD}"), "sources[0].digest", "variable PASSWORD is not set"),
+    (zookeeper(allow=["${NET}"]), "sources[0].allow[0]", "variable NET is not set"),
+    (zookeeper(digest="u:${}"), "sources[0].digest", "`${` needs the name of a variable"),
+    (zookeeper(digest="u:${A-B}"), "sources[0].digest", "`${` needs the name of a variable"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "path", "word"), FAULTS)
+def test_a_mistake_is_told_with_its_path_and_alone(text: str, path: str, word: str) -> None:
+    (found,) = mistakes(text)
+    assert found.path == path
+    assert word in found.message
+
+
+def test_two_keys_cannot_become_one_label() -> None:
+    found = mistakes(zookeeper(labels={"a": "x", "b": "x", "c": "y"}))
+    assert [one.path for one in found] == ["sources[0].labels.a", "sources[0].labels.b"]
+
+
+def test_a_name_said_twice_is_told_at_the_second() -> None:
+    text = "sources:\n- {name: a, kind: files, directory: d}\n- {name: b, kind: x}\n- {name: a, kind: x}\n"
+    assert [(one.path, one.line) for one in mistakes(text)] == [
+        ("sources[1].kind", 3),
+        ("sources[2].kind", 4),
+        ("sources[2].name", 4),
+    ]
+
+
+def test_all_mistakes_of_a_file_are_told_in_its_order() -> None:
+    text = """\
+push: {gap: -1}
+sources:
+- name: zk
+  kind: zookeeper
+  adress: 10.0.8.1:2181
+  namespace: Shop
+  exportTo:
+  - Bad_One
+  - 7
+- kind: files
+  reconcile: 0
+
+- name: zk
+  kind: files
+  directory: 1
+listen: 0.0.0.0:16010
+"""
+    with pytest.raises(MistakesFound) as caught:
+        config_from_text(text, {}, file="f.yaml")
+    assert [mistake.split(" ")[:2] for mistake in caught.value.mistakes] == [
+        ["f.yaml:1:", "push.gap:"],
+        ["f.yaml:5:", "sources[0].adress:"],
+        ["f.yaml:6:", "sources[0].namespace:"],
+        ["f.yaml:9:", "sources[0].exportTo[1]:"],
+        ["f.yaml:10:", "sources[1].directory:"],
+        ["f.yaml:11:", "sources[1].reconcile:"],
+        ["f.yaml:13:", "sources[2].name:"],
+        ["f.yaml:15:", "sources[2].directory:"],
+        ["f.yaml:16:", "listen:"],
+    ]
+
+
+def test_the_form_of_a_mistake() -> None:
+    with pytest.raises(ConfigError) as caught:
+        config_from_text("sources:\n- kind: zookeeper\n  adress: zk:1\n", {}, file="isthmus.yaml")
+    assert caught.value.mistakes == ['isthmus.yaml:3: sources[0].adress: unknown key; did you mean "address"?']
+
+
+def test_T11_what_a_terminal_would_act_on_is_escaped() -> None:
+    with pytest.raises(ConfigError) as caught:
+        config_from_text(json.dumps({"\x1b[2J\n": 1, "sources": [{"kind": "\x9b"}]}), {}, file="a\nb")
+    assert all(mistake.isprintable() for mistake in caught.value.mistakes)
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "word"),
+    [("a: [", None, "line"), ("a: &x 1\n", None, "anchor"), ("a: 1\n---\na: 1\n", 3, "second document")],
+)
+def test_T27_a_text_that_is_not_one_plain_document(text: str, line: int | None, word: str) -> None:
+    (mistake,) = mistakes(text)
+    assert mistake.line == line
+    assert word in mistake.message
+
+
+def test_every_rule_is_for_a_key_that_there_is() -> None:
+    for struct, of_struct in RULES.items():
+        info = inspect.type_info(struct)
+        assert isinstance(info, inspect.StructType)
+        assert set(of_struct) <= {field.encode_name for field in info.fields} | {""}
+
+
+# Values near to what each type wants, so that most of a drawn configuration is right and every part can be wrong.
+
+JUNK = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=5), inner, max_size=2),
+    max_leaves=5,
+)
+TEXT = st.sampled_from(
+    ["", "a", "a:1", "[::1]:2", "a:1/b", "/a/b", "10.0.0.0/8", "::/0", "auto", "TCP", "istio.io/a", "u:p", "${A}", "*"]
+) | st.text(max_size=8)
+
+
+SCALARS: dict[type[inspect.Type], st.SearchStrategy[Any]] = {
+    inspect.StrType: TEXT,
+    inspect.BoolType: st.booleans(),
+    inspect.IntType: st.integers(),
+    inspect.FloatType: st.integers(-1, 400) | st.floats(allow_nan=False) | st.just(10**400),
+}
+
+
+def near(info: inspect.Type) -> st.SearchStrategy[Any]:
+    match info:
+        case inspect.StructType():
+            return near_struct(info)
+        case inspect.UnionType():
+            return st.one_of([near(one) for one in info.types])
+        case inspect.VarTupleType():
+            return st.lists(near(info.item_type), max_size=2)
+        case inspect.DictType():
+            return st.dictionaries(TEXT, near(info.value_type), max_size=2)
+        case inspect.LiteralType():
+            return st.sampled_from([*info.values, "other"])
+        case _:
+            return SCALARS[type(info)]
+
+
+def near_struct(info: inspect.StructType) -> st.SearchStrategy[Any]:
+    """A struct's value that is right in its keys, or has one key too few and one that is spoiled."""
+    required = {field.encode_name: near(field.type) for field in info.fields if field.required}
+    optional = {field.encode_name: near(field.type) for field in info.fields if not field.required}
+    if info.tag_field is not None:
+        required[info.tag_field] = st.just(info.tag)
+    right: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(required, optional=optional)
+    wrong = st.dictionaries(st.sampled_from([*required, *optional, "other"]), JUNK, max_size=1)
+    lost = st.sampled_from(["", *required, *optional])
+    return right | st.builds(spoil, right, wrong, lost)
+
+
+def spoil(right: dict[str, Any], wrong: dict[str, Any], lost: str) -> dict[str, Any]:
+    return {key: value for key, value in {**right, **wrong}.items() if key != lost}
+
+
+CONFIGS = near(inspect.type_info(Config))
+
+
+@given(CONFIGS | JUNK)
+def test_the_walker_takes_exactly_what_msgspec_takes(value: Any) -> None:
+    try:
+        msgspec.convert(value, Config)
+    except msgspec.ValidationError:
+        assert find_mistakes(value, Config, {}, {})
+    else:
+        assert not find_mistakes(value, Config, {}, {})
+
+
+@given(CONFIGS | JUNK)
+def test_no_value_raises_anything_but_mistakes_with_a_place(value: Any) -> None:
+    config, told = outcome(value)
+    assert all(mistake.startswith("f:") and mistake == printable(mistake) for mistake in told)
+    assert told if config is None else all(source.name for source in config.sources)
+
+
+def outcome(value: object) -> tuple[Config | None, list[str]]:
+    try:
+        return config_from_text(json.dumps(value), {"A": "a\x00"}, file="f"), []
+    except MistakesFound as error:
+        return None, error.mistakes
+
+
+CIDRS = st.builds("{}/{}".format, st.ip_addresses(v=4), st.integers(24, 33)) | st.sampled_from(
+    ["0.0.0.0/0", "::/8", ""]
+)
+
+
+@given(CIDRS | st.ip_addresses(network="10.0.0.0/30").map("{}/30".format))
+def test_the_rule_of_the_range_is_that_of_its_user(cidr: str) -> None:
+    try:
+        Vips(cidr)
+    except (ConfigError, ValueError):
+        assert outcome(json.loads(files(vips={"range": cidr})))[1]
+    else:
+        assert outcome(json.loads(files(vips={"range": cidr})))[1] == []
+
+
+@given(CIDRS | st.ip_addresses().map(str))
+def test_the_rule_of_allow_is_that_of_its_user(cidr: str) -> None:
+    try:
+        ip_network(cidr)
+    except ValueError:
+        assert outcome(json.loads(zookeeper(allow=[cidr])))[1]
+    else:
+        assert outcome(json.loads(zookeeper(allow=[cidr])))[1] == []
