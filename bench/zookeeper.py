@@ -1,0 +1,150 @@
+"""N interfaces x M providers in a real ZooKeeper: start, memory, CPU, and what one change costs."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import statistics
+import sys
+import time
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from bench import load
+from bench.subscriber import subscriber
+from tests.rig import build
+from tests.rig.process import free_port
+from tests.rig.zookeeper import ZooKeeper
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from kazoo.client import KazooClient
+
+    from bench.subscriber import RawSubscriber, Received
+
+_TICKS = os.sysconf("SC_CLK_TCK")
+# Longer than the gap between bursts, so that each change meets quiet, and not in step with anything.
+_BETWEEN_CHANGES = (0.6, 1.0)
+
+
+async def measure(directory: Path, interfaces: int, providers: int, changes: int) -> dict[str, object]:
+    """Start a ZooKeeper, fill it, start the bridge, and measure."""
+    build.part("zookeeper")
+    with (
+        ZooKeeper(directory / "zookeeper", heap="1g") as server,
+        load.writer(server.address) as client,
+    ):
+        started = time.monotonic()
+        load.fill(client, interfaces, providers)
+        _say(f"{interfaces} x {providers} registered in {time.monotonic() - started:.1f} s")
+        result: dict[str, object] = {"interfaces": interfaces, "providers": providers, "load": os.getloadavg()[0]}
+        for form in ("delta", "sotw"):
+            result |= await _measure_form(server.address, client, interfaces, changes, form)
+        return result
+
+
+async def _measure_form(
+    address: str, client: KazooClient, interfaces: int, changes: int, form: str
+) -> dict[str, object]:
+    listen = f"127.0.0.1:{free_port()}"
+    arguments = ("--source", f"zookeeper://{address}", "--listen", listen, "--debug", f"127.0.0.1:{free_port()}")
+    started = time.monotonic()
+    process = await asyncio.create_subprocess_exec(sys.executable, "-m", "isthmus", "serve", *arguments)
+    try:
+        async with subscriber(listen, delta=form == "delta") as one:
+            first = await one.until(lambda data: data.count(b".dubbo") >= interfaces)
+            served = {
+                "served_seconds": round(first.at - started, 2),
+                "first_response_bytes": first.size,
+                "rss_mib": round(_rss_mib(process.pid), 1),
+                "cpu_seconds": round(_cpu_seconds(process.pid), 2),
+            }
+            _say(f"{form}: {served}")
+            cpu = _cpu_seconds(process.pid)
+            figures = await _change(client, one, interfaces, changes)
+            used = (_cpu_seconds(process.pid) - cpu) / max(1, 2 * changes)
+            more = {"rss_mib_after": round(_rss_mib(process.pid), 1), "cpu_ms_per_change": round(used * 1000, 1)}
+            return {form: {**served, **figures, **more}}
+    finally:
+        process.terminate()
+        await process.wait()
+
+
+async def _change(client: KazooClient, one: RawSubscriber, interfaces: int, changes: int) -> dict[str, object]:
+    """Add and remove a provider again and again.
+
+    Times are until the whole response is there, from just before the write to ZooKeeper and from ZooKeeper's answer.
+    """
+    chance = random.Random(7)
+    adds: list[_Timing] = []
+    removals: list[_Timing] = []
+    sizes = []
+    for index in range(changes):
+        name = load.interface(chance.randrange(interfaces))
+        address = f"10.250.{index >> 8}.{index & 255}"
+        marker = address.encode() + b"\x12"  # the address, and the tag of the next field
+        path = f"/dubbo/{name}/providers/{load.provider_node(name, address, 20990)}"
+        await asyncio.sleep(chance.uniform(*_BETWEEN_CHANGES))
+        create = partial(client.create, path, ephemeral=True)
+        received = await _timed(create, one, _holds(marker), adds)
+        sizes.append(received.size)
+        await asyncio.sleep(chance.uniform(*_BETWEEN_CHANGES))
+        await _timed(partial(client.delete, path), one, _lacks(marker), removals)
+    return {"add": _summaries(adds), "remove": _summaries(removals), "bytes_per_change": statistics.median(sizes)}
+
+
+def _holds(marker: bytes) -> Callable[[bytes], bool]:
+    return lambda data: marker in data
+
+
+def _lacks(marker: bytes) -> Callable[[bytes], bool]:
+    return lambda data: marker not in data
+
+
+class _Timing(NamedTuple):
+    from_write_ms: float
+    from_answer_ms: float
+
+
+async def _timed(
+    write: Callable[[], object], one: RawSubscriber, wanted: Callable[[bytes], bool], timings: list[_Timing]
+) -> Received:
+    began = time.monotonic()
+    await asyncio.to_thread(write)
+    answered = time.monotonic()
+    received = await one.until(wanted)
+    timings.append(_Timing((received.at - began) * 1000, (received.at - answered) * 1000))
+    return received
+
+
+def _summaries(timings: list[_Timing]) -> dict[str, dict[str, float]]:
+    return {
+        "from_write_ms": _summary([one.from_write_ms for one in timings]),
+        "from_answer_ms": _summary([one.from_answer_ms for one in timings]),
+    }
+
+
+def _summary(values: list[float]) -> dict[str, float]:
+    ordered = sorted(values)
+    return {
+        "median": round(statistics.median(ordered), 2),
+        "p90": round(ordered[int(len(ordered) * 0.9)], 2),
+        "max": round(ordered[-1], 2),
+    }
+
+
+def _rss_mib(pid: int) -> float:
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(next(line for line in status.splitlines() if line.startswith("VmRSS")).split()[1]) / 1024
+
+
+def _cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
