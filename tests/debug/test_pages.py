@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from msgspec.structs import replace
 
+from isthmus.adapters.eureka.options import EurekaOptions
+from isthmus.adapters.nacos.options import NacosOptions
 from isthmus.adapters.zookeeper.options import ZookeeperOptions
 from isthmus.app import Bridge
 from isthmus.debug.query import ListQuery, ServicesQuery
@@ -90,13 +92,17 @@ async def test_ages_are_counted_to_the_moment_that_is_passed_in() -> None:
     zk.stale("no contact")
     state = bridge.catalog.sources[0]
     assert state.synced_at is not None
+    assert state.contact_at is not None
     assert state.stale_since is not None
+    # In place of the clock's, times that differ by more than any tolerance.
+    state.added_at, state.synced_at, state.contact_at, state.stale_since = 1000.0, 1002.0, 1008.0, 1032.0
 
-    (source,) = list_sources(bridge, ListQuery(), state.stale_since + 90.5).items
+    (source,) = list_sources(bridge, ListQuery(), 1122.5).items
 
+    assert source.added_seconds == pytest.approx(122.5)
+    assert source.served_seconds == pytest.approx(120.5)
+    assert source.contact_seconds == pytest.approx(114.5)
     assert source.stale_seconds == pytest.approx(90.5)
-    assert source.served_seconds == state.stale_since + 90.5 - state.synced_at
-    assert source.added_seconds == state.stale_since + 90.5 - state.added_at
 
 
 async def test_a_source_says_what_is_wrong_with_it() -> None:
@@ -132,6 +138,18 @@ async def test_T17_the_address_and_the_configuration_hold_no_credentials() -> No
     assert effective["sources"][0]["kind"] == "zookeeper"
     assert effective["listen"] == "127.0.0.1:0"
     assert "hush" not in str(effective)
+
+
+async def test_the_address_of_a_source_of_any_kind_is_shown() -> None:
+    urls = "http://10.0.0.1:8761/eureka,http://10.0.0.2:8761/eureka"
+    sources = (NacosOptions(name="nacos", address="10.0.0.9:8848,10.0.0.8:8848"), EurekaOptions(name="e", address=urls))
+    async with pages_of(Bridge(config(*sources))) as pages:
+        shown = (await pages.get("/debug/sources"))["items"]
+
+    assert [(one["kind"], one["address"]) for one in shown] == [
+        ("nacos", "10.0.0.9:8848,10.0.0.8:8848"),
+        ("eureka", urls),
+    ]
 
 
 async def test_what_is_refused_is_counted_and_shown_with_its_reason() -> None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from isthmus.adapters import SourceOptions
     from isthmus.registry.model import Refusal, Service
 
-TIMEOUT = 30.0
+TIMEOUT = 120.0
 
 
 class Answer(NamedTuple):

@@ -29,16 +29,18 @@ def node(number: int) -> str:
 def test_G4_ZK5_providers_whose_sessions_ended_are_not_withdrawn_before_they_could_come_back(
     zookeeper: ZooKeeper, bridge: Callable[..., Bridge], tmp_path: Path
 ) -> None:
-    source = {"kind": "zookeeper", "address": zookeeper.address, "sessionTimeout": 1, "settle": 15}
+    source = {"kind": "zookeeper", "address": zookeeper.address, "sessionTimeout": 1, "settle": 20}
     out = tmp_path / "watched"
 
     def told() -> list[set[str]]:
-        events = [json.loads(line) for line in out.read_text().splitlines()]
+        lines = out.read_text().splitlines(keepends=True)
+        events = [json.loads(line) for line in lines if line.endswith("\n")]
         return [set(event.get("endpoints", ())) for event in events if event.get("name") == NAME]
 
     both = {"10.0.0.1:20880", "10.0.0.2:20880"}
     with ExitStack() as stack:
-        with zookeeper.client(session=1.0) as registered:
+        # A session that a busy machine keeps alive, and that ends well within the settling time.
+        with zookeeper.client(session=3.0) as registered:
             registered.ensure_path("/dubbo/a.B/providers")
             for number in (1, 2):
                 registered.create(node(number), ephemeral=True)

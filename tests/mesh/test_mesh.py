@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -27,7 +28,9 @@ if TYPE_CHECKING:
     from tests.rig.istiod import Istiod, Version
     from tests.rig.zookeeper import ZooKeeper
 
-TIMEOUT = 60.0
+TIMEOUT = 120.0
+# istiod pushes 100 ms after a change, on a busy machine later.
+QUIET_S = 2.0
 HOST = "rig.greetingservice.dubbo"
 NAME = f"dubbo/{HOST}"
 SERVICE_ENTRY = "networking.istio.io/v1/ServiceEntry"
@@ -52,15 +55,22 @@ class Mesh:
         return sum(float(line.rpartition(" ")[2]) for line in lines)
 
     def settled_pushes(self) -> float:
-        """Return the number of pushes once it has not grown for as many looks as span istiod's debounce."""
-        seen: list[float] = []
+        """Return the number of pushes once it has not grown for many times istiod's debounce."""
+        seen, since = self.pushes(), time.monotonic()
 
         def settled() -> bool:
-            seen.append(self.pushes())
-            return len(seen) >= 20 and len(set(seen[-20:])) == 1
+            nonlocal seen, since
+            if (pushes := self.pushes()) != seen:
+                seen, since = pushes, time.monotonic()
+            return time.monotonic() - since >= QUIET_S
 
         wait_for(settled, TIMEOUT, "istiod to come to rest")
-        return seen[-1]
+        return seen
+
+    def hosts(self) -> set[str]:
+        """Return the hosts that Envoy has a cluster for."""
+        names = [cluster["name"] for cluster in self.envoy.admin("clusters?format=json").get("cluster_statuses", [])]
+        return {name.rpartition("|")[2] for name in names if name.startswith("outbound|")}
 
 
 def zookeeper_source(zookeeper: ZooKeeper, port: int) -> dict[str, Any]:
@@ -178,6 +188,7 @@ def test_a_bridge_that_is_killed_and_restarted_is_not_noticed(
     probe = running(AdsProbe(tmp_path / "probe", mesh.bridge.address))
     wait_for(lambda: len(probe.held()) == 51, TIMEOUT, "the probe to hold all")
     wait_for(lambda: len(mesh.istiod.service_entries()) == 51, TIMEOUT, "istiod to hold all")
+    wait_for(lambda: len(mesh.hosts()) == 51, TIMEOUT, "Envoy to hold all")
     endpoints = {f"{own_address()}:{port}" for port in range(21_000, 21_005)}
     mesh.until_endpoints(*endpoints)
     wait_for(lambda: in_step(mesh.bridge, 2), TIMEOUT, "both clients to have acknowledged all")

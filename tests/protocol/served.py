@@ -67,14 +67,21 @@ class Served:
 
         return await wait_for_async(noted, ANSWER_WITHIN_S, f"{count} responses of {type_url}")
 
+    def sent_at(self, type_url: str) -> float:
+        """Return when the last response of a type was made on the only stream, by the clock of the loop."""
+        (stream,) = self.hub.streams.values()
+        watch: Watch = stream.session.watches[type_url]
+        return watch.sent_at
+
     async def subscribed(self, number: int = 1) -> Stream:
-        """Return the stream with a number, once its first request is read and its answer is under way."""
+        """Return the stream with a number, once its first request is read and its answer is made and under way."""
 
         def opened() -> Stream | None:
             stream = self.hub.streams.get(number)
-            return stream if stream and stream.session.watches else None
+            watches = stream.session.watches.values() if stream else ()
+            return stream if any(watch.last_nonce for watch in watches) else None
 
-        return await wait_for_async(opened, ANSWER_WITHIN_S, "the first request of a stream")
+        return await wait_for_async(opened, ANSWER_WITHIN_S, "the answer to the first request of a stream")
 
     def _plans(self) -> bool:
         return any(session.behind(watch) for session, watch in self._watches())

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-TIMEOUT_S = 5.0
+TIMEOUT_S = 30.0
 
 
 def get(url: str, headers: Mapping[str, str] | None = None, timeout: float = TIMEOUT_S) -> tuple[int, str]:

@@ -58,13 +58,13 @@ def test_two_runs_build_one_thing_once() -> None:
 
     def slow(workplace: Path) -> Path:
         building.set()
-        assert may_end.wait(30)
+        assert may_end.wait(120)
         return thing(workplace)
 
     first = threading.Thread(target=cached, args=("thing", OLD, slow))
     second = threading.Thread(target=cached, args=("thing", OLD, never))
     first.start()
-    assert building.wait(30)
+    assert building.wait(120)
     second.start()
     may_end.set()
     first.join()

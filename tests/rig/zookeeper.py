@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 ANSWER_TIMEOUT_S = 2.0
-CONNECT_TIMEOUT_S = 30.0
+CONNECT_TIMEOUT_S = 120.0
 
 
 class ZooKeeper(Process):

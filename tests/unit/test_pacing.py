@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from isthmus.mcp.server import Stream
 
 STEPS = st.lists(st.floats(0, 3), min_size=1, max_size=30)
-WITHIN_S = 30.0
+WITHIN_S = 120.0
 
 
 @given(STEPS, st.floats(0.01, 2))
@@ -68,7 +68,7 @@ def open_streams(hub: Hub, count: int) -> list[Stream]:
 
 
 async def test_bursts_are_common_to_all_streams_and_keep_their_distance() -> None:
-    gap, changes = 0.05, 30
+    gap, changes, at_once = 0.05, 10, 3
     hub = Hub(Shard(), gap)
     streams = open_streams(hub, 3)
     bursts: list[list[float]] = [[] for _ in streams]
@@ -85,17 +85,19 @@ async def test_bursts_are_common_to_all_streams_and_keep_their_distance() -> Non
     async with asyncio.TaskGroup() as tasks:
         listeners = [tasks.create_task(listen(*pair)) for pair in zip(streams, bursts, strict=True)]
         for _ in range(changes):
-            hub.changed()
-            # A change every 10 ms, five times as fast as bursts may follow each other.
+            # However slow the machine is, of several in one turn of the loop the last ones come before they may go out.
+            for _ in range(at_once):
+                hub.changed()
+            # Five times as fast as bursts may follow each other.
             await asyncio.sleep(gap / 5)
         await wait_for_async(lambda: hub._timer is None, WITHIN_S, "the last burst")
         for listener in listeners:
             listener.cancel()
     hub.close()
     assert bursts[0] == bursts[1] == bursts[2]
-    assert 2 <= len(bursts[0]) < changes
-    # asyncio may call back early by the resolution of its clock.
-    tolerance = time.get_clock_info("monotonic").resolution + 1e-9
+    assert 2 <= len(bursts[0]) < changes * at_once
+    # asyncio may call back early by the resolution of its clock, and a clock that has run for months has a coarse sum.
+    tolerance = time.get_clock_info("monotonic").resolution + 1e-6
     for earlier, later in zip(bursts[0], bursts[0][1:], strict=False):
         assert later - earlier >= gap - tolerance
 
@@ -118,8 +120,12 @@ async def test_what_changes_after_the_end_wakes_nobody() -> None:
     hub = Hub(Shard(), gap=0.01)
     hub.changed()
     (stream,) = open_streams(hub, 1)
-    hub.changed()
-    hub.changed()
+    # Where the machine stands still for the gap, the change is a burst and not one that waits.
+    for _ in range(100):
+        if hub._timer is None:
+            hub.changed()
+    assert hub._timer is not None
+    stream.burst = False
     hub.close()
     # A timer of the same length, set later: were the burst still to come, it would come before this.
     await asyncio.sleep(0.02)

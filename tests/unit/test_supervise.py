@@ -19,7 +19,7 @@ from tests.rig.wait import wait_for_async
 if TYPE_CHECKING:
     from isthmus.adapters.base import Sink
 
-TIMEOUT = 10.0
+TIMEOUT = 60.0
 
 
 class Highest(random.Random):
