@@ -4,6 +4,9 @@ Istio keeps only one of two ServiceEntries that name a host in different namespa
 the merging is done here (users.md F10): one resource per (namespace, host), whose endpoints come from every source that
 knows the same service. Sources count in the order of the configuration: the first one decides what the service is, and
 keeps an address that two of them report.
+
+A weight that is not said counts as 1 for istiod, and registries mean 100 by it: an endpoint without a weight would get
+next to no traffic beside one that says 100. So in one resource all weights are said, or none is.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from isthmus.registry import codes
 from isthmus.registry.model import Endpoint, Refusal, Service, ServiceEntry, WorkloadEntry
@@ -33,7 +37,10 @@ class Contribution(Struct, frozen=True):
 
 
 class Merged(Struct, frozen=True):
-    """The resource, who contributed each endpoint (in the order of the resource's endpoints), and what was refused."""
+    """The resource, who contributed each endpoint (in the order of the resource's endpoints), and what was refused.
+
+    The endpoints of `origins` are those of the resource, so they have the weights that are published.
+    """
 
     entry: ServiceEntry
     origins: tuple[tuple[str, Endpoint], ...]
@@ -47,7 +54,7 @@ def merge(contributions: Sequence[Contribution], vip: str | None) -> Merged:
     somebody else, or, having no number for one of the ports, be called at a number nobody said.
     """
     first = next((one.service for one in contributions if one.service.endpoints), contributions[0].service)
-    origins: dict[tuple[str, object], tuple[str, Endpoint]] = {}
+    held: dict[tuple[str, object], _Held] = {}
     refused: list[tuple[str, Refusal]] = []
     for source, service in ((one.source, one.service) for one in contributions):
         if conflict := _conflict(first, service):
@@ -55,14 +62,42 @@ def merge(contributions: Sequence[Contribution], vip: str | None) -> Merged:
             continue
         for endpoint in sorted(service.endpoints, key=_endpoint_key):
             place = (endpoint.workload.address, endpoint.workload.ports)
-            if (holder := origins.get(place)) is None:
-                origins[place] = (source, endpoint)
-            elif holder[1].workload != endpoint.workload or holder[0] == source:
-                reason = f"{endpoint.workload.address} is registered again; the first, from {holder[0]}, is served"
+            one = _Held(source, endpoint, service.usual_weight)
+            if (holder := held.setdefault(place, one)) is one:
+                continue
+            if holder.source == source or not _agree(holder, one):
+                reason = f"{endpoint.workload.address} is registered again; the first, from {holder.source}, is served"
                 refused.append((source, Refusal(codes.DUPLICATE, reason, endpoint.record)))
-    ordered = tuple(sorted(origins.values(), key=lambda origin: _endpoint_key(origin[1])))
-    workloads = tuple(endpoint.workload for _, endpoint in ordered)
-    return Merged(_entry(first, workloads, vip), ordered, tuple(refused))
+    origins = _origins(sorted(held.values(), key=lambda one: _endpoint_key(one.endpoint)))
+    workloads = tuple(endpoint.workload for _, endpoint in origins)
+    return Merged(_entry(first, workloads, vip), origins, tuple(refused))
+
+
+class _Held(Struct, frozen=True):
+    """An endpoint, the source that it is from, and what it is worth there if its weight is not said."""
+
+    source: str
+    endpoint: Endpoint
+    usual_weight: int
+
+
+def _agree(one: _Held, other: _Held) -> bool:
+    """Tell whether two registrations say the same; the usual weight, said and not said, is one."""
+    return one.endpoint.workload == other.endpoint.workload or _weighted(one).workload == _weighted(other).workload
+
+
+def _origins(ordered: Sequence[_Held]) -> tuple[tuple[str, Endpoint], ...]:
+    """Return sources and endpoints; where one has a weight, those without get what is usual in their source."""
+    if any(one.endpoint.workload.weight for one in ordered):
+        return tuple((one.source, _weighted(one)) for one in ordered)
+    return tuple((one.source, one.endpoint) for one in ordered)
+
+
+def _weighted(one: _Held) -> Endpoint:
+    workload = one.endpoint.workload
+    return (
+        one.endpoint if workload.weight else replace(one.endpoint, workload=replace(workload, weight=one.usual_weight))
+    )
 
 
 def _entry(service: Service, endpoints: tuple[WorkloadEntry, ...], vip: str | None) -> ServiceEntry:

@@ -82,6 +82,7 @@ class Service(Struct, frozen=True, gc=False):
 
     `key` is the source's own name of it, unique within the source; `identity` is the name that the same service has
     in any source: two services that share a host and differ in identity are a conflict and never merged.
+    `usual_weight` is what an endpoint whose weight is not said is worth on the scale of the source's weights.
     """
 
     key: str
@@ -92,6 +93,7 @@ class Service(Struct, frozen=True, gc=False):
     endpoints: tuple[Endpoint, ...] = ()
     refused: tuple[Refusal, ...] = ()
     export_to: tuple[str, ...] = ()
+    usual_weight: int = 1
 
 
 def pairs(mapping: dict[str, str]) -> Pairs:
