@@ -1,0 +1,384 @@
+"""adapters/web.py against a real HTTP server on loopback that does what a registry should not (T14 to T18)."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import socket
+import ssl
+import tracemalloc
+import zlib
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+from aiohttp import web
+from msgspec import Struct
+
+from isthmus.adapters.web import BODY_LIMIT, HttpError, NotFound, decode_json, fetch, web_session
+from isthmus.registry.errors import SourceDenied, SourceError, SourceUnavailable
+from tests.rig.certificates import Certificates
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+    from pathlib import Path
+
+    Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+MIB = 2**20
+PASSWORD = "hunter2-hunter2"
+
+
+@asynccontextmanager
+async def serving(handler: Handler, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1") -> AsyncIterator[str]:
+    """Serve every path by one handler; give the URL."""
+    application = web.Application()
+    application.router.add_route("*", "/{path:.*}", handler)
+    runner = web.AppRunner(application, handler_cancellation=True)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, host, 0, ssl_context=tls).start()
+        yield f"{'https' if tls else 'http'}://{host}:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+
+
+@asynccontextmanager
+async def bytes_served(data: bytes) -> AsyncIterator[str]:
+    """Answer every connection with these bytes, HTTP or not, and close it."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(data)
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+def saying(text: str = "", status: int = 200, **headers: str) -> Handler:
+    async def handler(request: web.Request) -> web.Response:
+        return web.Response(
+            text=text, status=status, headers={name.replace("_", "-"): headers[name] for name in headers}
+        )
+
+    return handler
+
+
+def compressed(body: bytes, encoding: str = "gzip") -> Handler:
+    async def handler(request: web.Request) -> web.Response:
+        return web.Response(body=body, headers={"Content-Encoding": encoding})
+
+    return handler
+
+
+async def failure(url: str, *, password: str = "", ca: str = "", **options: object) -> SourceError:
+    async with web_session(ca, "user" if password else "", password) as session:
+        with pytest.raises(SourceError) as raised:
+            await fetch(session, url, **options)  # type: ignore[arg-type]
+    return raised.value
+
+
+async def test_an_answer_with_what_was_asked() -> None:
+    async def handler(request: web.Request) -> web.Response:
+        form = await request.post()
+        text = f"{request.method} {request.path_qs} {request.headers['Authorization']} {form.get('a')!r}"
+        return web.Response(text=text, headers={"X-Consul-Index": "7"})
+
+    async with serving(handler) as url, web_session(username="me", password="secret") as session:
+        answer = await fetch(session, f"{url}/x", method="POST", params={"q": "1 2"}, form={"a": "b"})
+        assert answer.body == b"POST /x?q=1+2 Basic bWU6c2VjcmV0 'b'"
+        assert (answer.headers["x-consul-index"], answer.content_type) == ("7", "text/plain")
+
+
+async def test_a_compressed_answer_of_several_steps() -> None:
+    text = b"0123456789" * 300_000
+    async with serving(compressed(gzip.compress(text))) as url, web_session() as session:
+        assert (await fetch(session, url)).body == text
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [(401, SourceDenied), (403, SourceDenied), (404, NotFound), (204, HttpError), (429, HttpError), (500, HttpError)],
+)
+async def test_another_status_is_an_error_that_names_it(status: int, kind: type[SourceError]) -> None:
+    async with serving(saying("no cluster leader" if status != 204 else "", status)) as url:
+        error = await failure(url)
+    assert type(error) is kind
+    assert f"{url.removeprefix('http://')} answers {status}" in str(error)
+    assert status == 204 or "(no cluster leader)" in str(error)
+    assert not isinstance(error, HttpError) or error.status == status
+
+
+async def test_T16_a_redirect_is_named_and_not_followed() -> None:
+    reached: list[str] = []
+
+    async def handler(request: web.Request) -> web.Response:
+        reached.append(request.path)
+        return web.Response(status=302, headers={"Location": "http://me:secret@elsewhere.test:81/there?token=secret"})
+
+    async with serving(handler) as url:
+        error = await failure(f"{url}/here")
+    assert isinstance(error, HttpError)
+    assert error.status == 302
+    assert "302, a redirect to http://elsewhere.test:81/there; it is not followed" in str(error)
+    assert reached == ["/here"]
+
+
+async def test_T17_an_error_does_not_repeat_what_we_sent() -> None:
+    async def handler(request: web.Request) -> web.Response:
+        text = f"{request.headers['Authorization']} {PASSWORD} {request.path_qs} {request.headers['X-Consul-Token']}"
+        return web.Response(text=text, status=500)
+
+    async with serving(handler) as url:
+        error = await failure(
+            url, password=PASSWORD, params={"accessToken": "eyJ.abc.def"}, headers={"X-Consul-Token": "0-1-2-3"}
+        )
+    assert "500 (*** *** /?accessToken=*** ***)" in str(error)
+
+
+async def test_T11_an_error_shows_little_of_a_body_and_that_escaped() -> None:
+    async with serving(saying("\x1b[31m\u202e\n" + "x" * 10_000, 500)) as url:
+        text = str(await failure(url))
+    assert "\\x1b[31m\\u202e xxx" in text
+    assert text.isprintable()
+    assert len(text) < 300
+
+
+async def test_a_page_for_browsers_is_not_shown() -> None:
+    async with serving(saying("<html>", 502, Content_Type="text/html")) as url:
+        assert str(await failure(url)).endswith("answers 502")
+
+
+@pytest.mark.parametrize("url", ["http://user:pw@h:1/", "http://user@h:1/", "https://:pw@h/"])
+async def test_T17_an_address_with_credentials_is_refused_without_showing_it(url: str) -> None:
+    error = await failure(url)
+    assert "credentials" in str(error)
+    assert "pw" not in str(error)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "h:80",
+        "file:///etc/passwd",
+        "ftp://h/",
+        "http://",
+        "http://h:99999/",
+        "http://a..b/",
+        "http://xn--/",
+        f"http://{'a' * 70}/",
+    ],
+)
+async def test_T16_what_is_no_http_address_is_refused(url: str) -> None:
+    assert not isinstance(await failure(url), SourceUnavailable)
+
+
+async def test_T15_a_gzip_bomb_costs_little_more_than_the_limit() -> None:
+    squeeze = zlib.compressobj(9, wbits=31)
+    zeros = bytes(MIB)
+    bomb = b"".join(squeeze.compress(zeros) for _ in range(512)) + squeeze.flush()
+    async with serving(compressed(bomb)) as url, web_session() as session:
+        tracemalloc.start()
+        try:
+            with pytest.raises(SourceUnavailable, match=f"longer than {4 * MIB} bytes"):
+                await fetch(session, url, limit=4 * MIB)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert peak < 16 * MIB, f"{peak / MIB:.0f} MiB"
+
+
+async def test_T15_of_100_MB_no_more_than_the_limit_is_read() -> None:
+    sent = 0
+    ended = asyncio.Event()
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        nonlocal sent
+        response = web.StreamResponse()
+        await response.prepare(request)
+        try:
+            for _ in range(100):
+                await response.write(bytes(MIB))
+                sent += MIB
+        finally:
+            ended.set()
+        return response
+
+    async with serving(handler) as url:
+        assert f"longer than {BODY_LIMIT} bytes" in str(await failure(url))
+        await ended.wait()
+    assert sent < 100 * MIB
+
+
+async def test_T15_an_answer_that_never_ends_is_given_up() -> None:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(b"[")
+        await asyncio.Event().wait()
+        return response
+
+    async with serving(handler) as url:
+        assert "no whole answer within 0.3 s" in str(await failure(url, total=0.3))
+
+
+@pytest.mark.parametrize(
+    ("body", "encoding", "text"),
+    [
+        (gzip.compress(b"x" * 100_000)[:60], "gzip", "broke off"),
+        (gzip.compress(b"x" * 1_000) + b"more", "gzip", "broke off"),
+        (b"", "gzip", "broke off"),
+        (b"no gzip", "gzip", "cannot be decompressed"),
+        (b"?", "br", "compressed as br"),
+    ],
+)
+async def test_compressed_data_that_is_not_whole(body: bytes, encoding: str, text: str) -> None:
+    async with serving(compressed(body, encoding)) as url:
+        error = await failure(url)
+    assert isinstance(error, SourceUnavailable)
+    assert text in str(error)
+
+
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nabc", "broke off"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabc", "broke off"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n\r\n", "no HTTP"),
+        (b"", "the connection broke"),
+    ],
+)
+async def test_an_answer_that_is_not_whole(data: bytes, text: str) -> None:
+    async with bytes_served(data) as url:
+        error = await failure(url)
+    assert isinstance(error, SourceUnavailable)
+    assert text in str(error)
+    assert url.removeprefix("http://") in str(error)
+
+
+async def test_nobody_answers() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        assert (
+            str(await failure(f"http://127.0.0.1:{port}/x?y")) == f"127.0.0.1:{port}: no connection: connection refused"
+        )
+
+
+async def test_nobody_takes_the_connection() -> None:
+    with socket.socket() as busy, socket.socket() as first, socket.socket() as second:
+        busy.bind(("127.0.0.1", 0))
+        busy.listen(0)
+        # The queue of those that wait to be accepted is full with one.
+        for waiting in (first, second):
+            waiting.setblocking(False)
+            waiting.connect_ex(busy.getsockname())
+        port = busy.getsockname()[1]
+        error = await failure(f"http://127.0.0.1:{port}/", connect=0.3)
+        assert str(error) == f"127.0.0.1:{port}: no connection within 0.3 s"
+
+
+async def test_a_name_that_cannot_be_resolved() -> None:
+    assert str(await failure("http://nobody.invalid:8761/")) == "nobody.invalid:8761: its name cannot be resolved"
+
+
+async def test_T17_nothing_is_taken_from_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login me password secret\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+
+    async def handler(request: web.Request) -> web.Response:
+        return web.Response(text=request.headers.get("Authorization", "nothing"))
+
+    async with serving(handler) as url, web_session() as session:
+        assert (await fetch(session, url)).body == b"nothing"
+
+
+async def test_no_cookie_is_kept() -> None:
+    async def handler(request: web.Request) -> web.Response:
+        return web.Response(text=request.headers.get("Cookie", "none"), headers={"Set-Cookie": "a=b"})
+
+    async with serving(handler) as url, web_session() as session:
+        # A cookie jar would take none from an address anyway.
+        named = url.replace("127.0.0.1", "localhost")
+        assert [(await fetch(session, named)).body for _ in range(2)] == [b"none", b"none"]
+
+
+def tls(certificates: Certificates) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificates.cert_file, certificates.key_file)
+    return context
+
+
+async def test_T18_the_certificate_is_verified_against_the_own_authority_only(tmp_path: Path) -> None:
+    own, other = Certificates(tmp_path / "own"), Certificates(tmp_path / "other")
+    async with serving(saying("hello"), tls(own)) as url:
+        async with web_session(str(own.ca_file)) as session:
+            assert (await fetch(session, url)).body == b"hello"
+        for ca in ("", str(other.ca_file)):
+            error = await failure(url, ca=ca)
+            assert isinstance(error, SourceUnavailable)
+            assert "its certificate is not trusted" in str(error)
+
+
+async def test_T18_a_certificate_for_another_name_is_refused(tmp_path: Path) -> None:
+    own = Certificates(tmp_path)
+    async with serving(saying("hello"), tls(own), "127.0.0.2") as url:
+        assert "its certificate is not trusted" in str(await failure(url, ca=str(own.ca_file)))
+
+
+async def test_tls_to_a_server_without(tmp_path: Path) -> None:
+    async with serving(saying("hello")) as url:
+        assert "no TLS connection" in str(await failure(url.replace("http:", "https:")))
+
+
+@pytest.mark.parametrize(("content", "text"), [(None, "cannot be read"), ("no certificate", "no certificates in PEM")])
+async def test_a_CA_file_that_cannot_be_used(tmp_path: Path, content: str | None, text: str) -> None:
+    file = tmp_path / "ca.pem"
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises(SourceError, match=text):
+        async with web_session(str(file)):
+            pass
+
+
+async def test_a_user_name_that_cannot_be_sent() -> None:
+    with pytest.raises(SourceError, match="user name"):
+        async with web_session("", "a:b", "c"):
+            pass
+
+
+class Form(Struct):
+    number: int = 0
+    text: str = ""
+
+
+def test_T14_json_with_numbers_in_strings() -> None:
+    assert decode_json(b'{"number":"7","text":"x","more":[1]}', Form) == Form(7, "x")
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        (b"", "no whole JSON"),
+        (b'{"number":1', "no whole JSON"),
+        (b"<html>", "no whole JSON"),
+        (b'{"number":NaN}', "no whole JSON"),
+        (b"[]", "another form"),
+        (b'{"number":"\xe2\x80\xae"}', "another form"),
+        (b'{"number":1e400}', "another form"),
+        (b'{"number":' + b"9" * 5_000 + b"}", "another form"),
+        (b'{"text":"\xff"}', "not UTF-8"),
+        (b'{"text":"\\ud800"}', "no whole JSON"),
+        (b'{"more":' * 5_000 + b"1" + b"}" * 5_000, "nested too deeply"),
+        (b"[" * 5_000_000, "another form"),
+        (b'{"more":' + b"[" * 5_000_000, "nested too deeply"),
+    ],
+)
+def test_T14_json_that_cannot_be_read(body: bytes, text: str) -> None:
+    with pytest.raises(SourceUnavailable, match=text) as raised:
+        decode_json(body, Form)
+    assert len(str(raised.value)) < 300
