@@ -9,14 +9,20 @@ from google.protobuf import descriptor_pool
 from google.protobuf.descriptor import Descriptor, FieldDescriptor, FileDescriptor
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
 
-from isthmus.protos import generate, mcp_pb2, networking_pb2, xds_pb2
+from isthmus.protos import generate, mcp_pb2, nacos_pb2, networking_pb2, xds_pb2
 
 ROOT = Path(__file__).parent.parent.parent
-MODULES = (mcp_pb2, networking_pb2, xds_pb2)
+MODULES = (mcp_pb2, nacos_pb2, networking_pb2, xds_pb2)
 
 # Number and type of every field as Envoy (envoy.service.discovery.v3, envoy.config.core.v3, google.rpc) and Istio
-# (istio.mcp.v1alpha1, istio.networking.v1alpha3) publish them; `[]` is repeated.
+# (istio.mcp.v1alpha1, istio.networking.v1alpha3) publish them, and as Nacos does without a package; `[]` is repeated.
 PUBLISHED = {
+    "isthmus.nacos.Metadata": {
+        "type": (3, "string"),
+        "headers": (7, "map<string, string>"),
+        "client_ip": (8, "string"),
+    },
+    "isthmus.nacos.Payload": {"metadata": (2, "isthmus.nacos.Metadata"), "body": (3, "google.protobuf.Any")},
     "isthmus.xds.Node": {"id": (1, "string"), "cluster": (2, "string"), "metadata": (3, "google.protobuf.Struct")},
     "isthmus.xds.Status": {"code": (1, "int32"), "message": (2, "string")},
     "isthmus.xds.ControlPlane": {"identifier": (1, "string")},
