@@ -17,12 +17,12 @@ from msgspec import Struct, field
 
 from isthmus.registry import codes
 from isthmus.registry.errors import RecordError
-from isthmus.registry.model import Endpoint, Port, Refusal, Service, WorkloadEntry
+from isthmus.registry.model import Endpoint, Pairs, Port, Refusal, Service, WorkloadEntry, pairs
 from isthmus.registry.names import dns_labels, hashed_label, host_name
 from isthmus.registry.policy import RECORD_LENGTH
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
 DEFAULT_WEIGHT = 100
 # Envoy refuses a cluster whose weights add up to more than 32 bits; 5,000 endpoints of this weight stay far below.
@@ -60,8 +60,18 @@ class DubboRules(Struct, frozen=True):
     labels: dict[str, str] = {}
 
 
+class DubboName(Struct, frozen=True):
+    """What tells Dubbo services apart; `qualifiers` are the scopes of a registry that has them, () in its home."""
+
+    scheme: str
+    interface: str
+    version: str
+    group: str
+    qualifiers: tuple[str, ...] = ()
+
+
 class Provider(Struct, frozen=True, gc=False):
-    """One provider as its URL says it."""
+    """One provider as its URL says it, or as the parameters of that URL do where a registry keeps them apart."""
 
     scheme: str
     address: str
@@ -69,11 +79,12 @@ class Provider(Struct, frozen=True, gc=False):
     version: str
     group: str
     weight: int
-    labels: tuple[tuple[str, str], ...]
+    labels: Pairs
+    locality: str = ""
 
 
 class Reading(Struct, frozen=True):
-    """The services of one interface, by key, and the records that belong to none."""
+    """The services of one interface or one name, by key, and the records that belong to none."""
 
     services: dict[str, Service]
     refused: tuple[Refusal, ...]
@@ -87,15 +98,19 @@ def read_interface(interface: str, records: Iterable[str], rules: DubboRules) ->
         try:
             provider = parse_provider(record, rules)
         except RecordError as error:
-            refused.append(Refusal(error.code, error.reason, _shown(record)))
+            refused.append(Refusal(error.code, error.reason, shown(record)))
         else:
             if provider is not None:
                 providers[provider.scheme, provider.version, provider.group].append((record, provider))
-    services = (_service(interface, *names, members, rules) for names, members in providers.items())
+    services = (
+        dubbo_service(DubboName(scheme, interface, version, group), members, rules)
+        for (scheme, version, group), members in providers.items()
+    )
     return Reading({service.key: service for service in services}, tuple(refused))
 
 
-def _shown(record: str) -> str:
+def shown(record: str) -> str:
+    """Return a record as a refusal shows it."""
     # Whole or not at all: a page masks the credentials in a record, and cannot in one that was cut within them (T17).
     return record if len(record) <= _LONGEST_SHOWN else f"({len(record)} characters)"
 
@@ -117,12 +132,28 @@ def parse_provider(record: str, rules: DubboRules) -> Provider | None:
         raise RecordError(codes.GARBLED, "the record is not a URL")
     if scheme == "empty":
         return None
+    require_known(scheme, rules)
+    authority, _, tail = rest.partition("/")
+    address, port = _address(authority.rpartition("@")[2])
+    return provider_of(scheme, address, port, _parameters(tail.partition("?")[2]), rules)
+
+
+def require_known(scheme: str, rules: DubboRules) -> None:
+    """Raise RecordError where the source is not configured for a scheme."""
     if scheme not in rules.protocols:
         known = ", ".join(rules.protocols)
         raise RecordError(codes.UNKNOWN_SCHEME, f"scheme {scheme[:40]!r} is not one of {known}")
-    authority, _, tail = rest.partition("/")
-    address, port = _address(authority.rpartition("@")[2])
-    parameters = _parameters(tail.partition("?")[2])
+
+
+def provider_of(
+    scheme: str, address: str, port: int, parameters: Mapping[str, str], rules: DubboRules, locality: str = ""
+) -> Provider:
+    """Return the provider at a place that registers with these parameters, those of its URL in any registry.
+
+    Raises RecordError: it is disabled or has weight 0.
+    """
+    if parameters.get("disabled") == "true" or parameters.get("enabled") == "false":
+        raise RecordError(codes.DISABLED, "the provider is registered as disabled")
     return Provider(
         scheme,
         address,
@@ -130,8 +161,55 @@ def parse_provider(record: str, rules: DubboRules) -> Provider | None:
         parameters.get("version") or parameters.get("default.version") or "",
         parameters.get("group") or parameters.get("default.group") or "",
         _weight(parameters),
-        _labels(parameters, rules.labels) if rules.labels else (),
+        chosen_labels(parameters, rules.labels),
+        locality,
     )
+
+
+def dubbo_service(name: DubboName, members: Sequence[tuple[str, Provider]], rules: DubboRules) -> Service:
+    """Return the service of these providers, each with the record it was read from.
+
+    Its key is its identity: `scheme:group/interface:version[@qualifier…]`, the same from every registry.
+    """
+    port = dubbo_port(name.scheme, rules)
+    weighted = any(provider.weight != DEFAULT_WEIGHT for _, provider in members)
+    own = f"{name.scheme}:{service_key(name.interface, name.version, name.group)}"
+    identity = "@".join((own, *map(_part, name.qualifiers)))
+    suffix = rules.protocols[name.scheme].suffix
+    return Service(
+        key=identity,
+        identity=identity,
+        namespace=rules.namespace,
+        host=dubbo_host(name.interface, name.version, name.group, suffix, name.qualifiers),
+        ports=(port,),
+        endpoints=tuple(
+            Endpoint(
+                WorkloadEntry(
+                    provider.address,
+                    ((port.name, provider.port),),
+                    provider.labels,
+                    provider.weight if weighted else 0,
+                    provider.locality,
+                ),
+                record,
+            )
+            for record, provider in members
+        ),
+        usual_weight=DEFAULT_WEIGHT,
+    )
+
+
+def dubbo_port(scheme: str, rules: DubboRules) -> Port:
+    """Return the service port of a scheme that the source is configured for."""
+    protocol = rules.protocols[scheme]
+    return Port(protocol.port, f"{protocol.protocol.lower()}-{scheme}", protocol.protocol)
+
+
+def chosen_labels(parameters: Mapping[str, str], wanted: Mapping[str, str]) -> Pairs:
+    """Return the parameters that may go out, as labels: those that the operator names, and no others (T09)."""
+    if not wanted:
+        return ()
+    return pairs({label: value for name, label in wanted.items() if (value := parameters.get(name))})
 
 
 def service_key(interface: str, version: str, group: str) -> str:
@@ -147,18 +225,18 @@ def _part(text: str) -> str:
     return quote(text, safe="$", errors="surrogatepass")
 
 
-def dubbo_host(interface: str, version: str, group: str, suffix: str) -> str:
-    """Return the host of a Dubbo service, the same from every registry: `interface[.version][.group].suffix`.
+def dubbo_host(interface: str, version: str, group: str, suffix: str, qualifiers: tuple[str, ...] = ()) -> str:
+    """Return a Dubbo service's host, the same from every registry: `interface[.version][.group][.qualifier…].suffix`.
 
     A version starts with a digit and a group with a letter, so neither is taken for the other; what is different gets
-    a hash.
+    a hash. So does every qualifier: a plain one would be taken for a group.
     """
     labels = dns_labels(interface)
     if version:
         labels = (*labels, _version_label(version))
     if group:
         labels = (*labels, group if _PLAIN_GROUP.fullmatch(group) else hashed_label(group, "group"))
-    return host_name(labels, suffix)
+    return host_name((*labels, *(hashed_label(one, "qualifier") for one in qualifiers)), suffix)
 
 
 def _version_label(version: str) -> str:
@@ -183,8 +261,6 @@ def _parameters(query: str) -> dict[str, str]:
     for part in query.split("&"):
         name, _, value = part.partition("=")
         parameters[name] = value
-    if parameters.get("disabled") == "true" or parameters.get("enabled") == "false":
-        raise RecordError(codes.DISABLED, "the provider is registered as disabled")
     return parameters
 
 
@@ -197,41 +273,3 @@ def _weight(parameters: Mapping[str, str]) -> int:
     if weight <= 0:
         raise RecordError(codes.ZERO_WEIGHT, "weight 0 takes the provider out of traffic")
     return min(weight, MAX_WEIGHT)
-
-
-def _labels(parameters: Mapping[str, str], wanted: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
-    found = {label: value for name, label in wanted.items() if (value := parameters.get(name))}
-    return tuple(sorted(found.items()))
-
-
-def _service(
-    interface: str,
-    scheme: str,
-    version: str,
-    group: str,
-    members: list[tuple[str, Provider]],
-    rules: DubboRules,
-) -> Service:
-    protocol = rules.protocols[scheme]
-    port_name = f"{protocol.protocol.lower()}-{scheme}"
-    weighted = any(provider.weight != DEFAULT_WEIGHT for _, provider in members)
-    identity = f"{scheme}:{service_key(interface, version, group)}"
-    return Service(
-        key=identity,
-        identity=identity,
-        namespace=rules.namespace,
-        host=dubbo_host(interface, version, group, protocol.suffix),
-        ports=(Port(protocol.port, port_name, protocol.protocol),),
-        endpoints=tuple(
-            Endpoint(
-                WorkloadEntry(
-                    provider.address,
-                    ((port_name, provider.port),),
-                    provider.labels,
-                    provider.weight if weighted else 0,
-                ),
-                record,
-            )
-            for record, provider in members
-        ),
-    )

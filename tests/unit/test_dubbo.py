@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 
 from isthmus.adapters.dubbo import (
     MAX_WEIGHT,
+    DubboName,
     DubboProtocol,
     DubboRules,
     dubbo_host,
+    dubbo_service,
     parse_provider,
     read_interface,
     service_key,
@@ -106,9 +108,24 @@ def test_hosts_that_would_fall_together_are_kept_apart() -> None:
     assert len({dubbo_host(*name, "dubbo") for name in names}) == len(names)
 
 
-@given(st.text(min_size=1, max_size=300), st.text(max_size=80), st.text(max_size=80))
-def test_every_name_gives_a_host_that_istiod_takes(interface: str, version: str, group: str) -> None:
+def test_a_scope_of_a_registry_is_never_taken_for_a_group() -> None:
+    names = [("", ""), ("", "gray"), ("1.0.0", ""), ("1.0.0", "gray")]
+    scopes: list[tuple[str, ...]] = [(), ("gray",), ("GRAY",), ("1-0-0",), ("gray", "shop"), ("shop", "gray")]
+    services = [
+        dubbo_service(DubboName("dubbo", "com.foo.Bar", version, group, scope), [], RULES)
+        for version, group in names
+        for scope in scopes
+    ]
+
+    assert len({service.host for service in services}) == len(services)
+    assert len({service.identity for service in services}) == len(services)
+    assert services[1].identity == "dubbo:com.foo.Bar@gray"
+
+
+@given(st.text(min_size=1, max_size=300), *(st.text(max_size=80) for _ in range(3)))
+def test_every_name_gives_a_host_that_istiod_takes(interface: str, version: str, group: str, scope: str) -> None:
     assert host_fault(dubbo_host(interface, version, group, "dubbo")) is None
+    assert host_fault(dubbo_host(interface, version, group, "dubbo", (scope,))) is None
 
 
 @pytest.mark.parametrize(
