@@ -14,3 +14,4 @@ lock() {
 lock run "$@" pyproject.toml requirements/run.in
 lock test "$@" pyproject.toml requirements/run.in requirements/test.in --constraint requirements/run.txt
 lock envoy "$@" requirements/envoy.in
+lock nacos-sdk "$@" requirements/nacos-sdk.in

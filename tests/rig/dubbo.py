@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import select
-import subprocess
-import time
 from typing import TYPE_CHECKING, Literal
 
 from tests.rig.java import java_command
-from tests.rig.process import START_TIMEOUT_S, Process, ProcessError, free_port, own_address
-from tests.rig.tools import tail
-from tests.rig.wait import NotInTimeError
+from tests.rig.lines import LineProcess
+from tests.rig.process import START_TIMEOUT_S, Process, free_port, own_address
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
-    from types import TracebackType
     from typing import Self
 
 Dubbo = Literal["3", "2.7"]
@@ -32,7 +26,7 @@ LOOPBACK = ("127.0.0.1", "sidecar.test")
 class DubboProvider(Process):
     """A provider that registers its services in a registry and answers calls to them.
 
-    registry: as Dubbo writes it, `zookeeper://127.0.0.1:2181`.
+    registry: as Dubbo writes it, `zookeeper://127.0.0.1:2181` or `nacos://127.0.0.1:8848?namespace=dev`.
     services: `INTERFACE[:VERSION[:GROUP]]`, of GREETING and ORDER.
     properties: Dubbo's settings, such as `dubbo.application.register-mode`.
     `stop` unregisters first; `kill` leaves the registration to the session's expiry.
@@ -73,7 +67,7 @@ class DubboProvider(Process):
         return f"hello {name} from {self.application}:{self.port}"
 
 
-class DubboConsumer:
+class DubboConsumer(LineProcess):
     """A consumer of GREETING that calls a URL; a context manager.
 
     service: GREETING with version and group as registered.
@@ -82,63 +76,24 @@ class DubboConsumer:
     def __init__(self, directory: Path, service: str = GREETING, *, dubbo: Dubbo = "3") -> None:
         self._hosts = directory / "hosts"
         properties = {"jdk.net.hosts.file": str(self._hosts), **_QUIET}
-        self._command = java_command(
+        command = java_command(
             PARTS[dubbo], "rig.Consumer", service, heap="128m", home=directory, properties=properties
         )
-        self._directory = directory
-        self._log = directory / "consumer.log"
-        self._process: subprocess.Popen[bytes] | None = None
-        self._unread = b""
+        super().__init__("consumer", command, directory)
 
     def __enter__(self) -> Self:
-        self._directory.mkdir(parents=True, exist_ok=True)
+        self.directory.mkdir(parents=True, exist_ok=True)
         self._hosts.write_text(" ".join(LOOPBACK) + "\n")
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
-                self._command,
-                cwd=self._directory,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                bufsize=0,
-            )
-        while self._next_line(START_TIMEOUT_S) != "READY":
-            pass
-        return self
+        return super().__enter__()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.communicate()
+    def greeted(self) -> None:
+        while self.next_line(START_TIMEOUT_S) != "READY":
+            pass
 
     def greet(self, address: str, name: str, *, protocol: str = "dubbo") -> str:
         """Call greet(name) at `host:port` over a new connection; return the answer, or ERROR and why."""
-        process = self._running()
-        assert process.stdin is not None
-        process.stdin.write(f"{protocol}://{address.replace(*LOOPBACK)} {name}\n".encode())
-        return self._next_line(CALL_TIMEOUT_S)
-
-    def _running(self) -> subprocess.Popen[bytes]:
-        if self._process is None:
-            raise ProcessError("the consumer was never started")
-        return self._process
-
-    def _next_line(self, timeout: float) -> str:
-        process = self._running()
-        assert process.stdout is not None
-        deadline = time.monotonic() + timeout
-        while b"\n" not in self._unread:
-            readable, _, _ = select.select([process.stdout], [], [], max(0.0, deadline - time.monotonic()))
-            if not readable:
-                raise NotInTimeError(f"the consumer said nothing within {timeout:g} s:\n{tail(self._log)}")
-            chunk = os.read(process.stdout.fileno(), 65536)
-            if not chunk:
-                raise ProcessError(f"the consumer ended:\n{tail(self._log)}")
-            self._unread += chunk
-        line, _, self._unread = self._unread.partition(b"\n")
-        return line.decode()
+        self.say(f"{protocol}://{address.replace(*LOOPBACK)} {name}")
+        return self.next_line(CALL_TIMEOUT_S)
 
 
 _QUIET = {"org.slf4j.simpleLogger.defaultLogLevel": "warn"}

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 START_TIMEOUT_S = 120.0
-STOP_TIMEOUT_S = 30.0
+STOP_TIMEOUT_S = 120.0
 # Below the range that the kernel takes the ports of outgoing connections from.
 PORTS = range(20000, 32000)
 

@@ -19,6 +19,7 @@ class Proxy:
         self._target = target
         self._open = True
         self._writers: set[asyncio.StreamWriter] = set()
+        self._serving: set[asyncio.Task[None]] = set()
         self.port = 0
 
     @property
@@ -35,8 +36,19 @@ class Proxy:
         """Let connections through again."""
         self._open = True
 
-    async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Serve one connection."""
+    async def close(self) -> None:
+        """Cut, and wait until nothing of any connection is left."""
+        self.cut()
+        if self._serving:
+            await asyncio.wait(self._serving)
+
+    def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Begin to serve a connection."""
+        task = asyncio.create_task(self._serve(reader, writer))
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if not self._open:
             writer.transport.abort()
             return
@@ -75,4 +87,4 @@ async def proxy_to(host: str, port: int) -> AsyncIterator[Proxy]:
         try:
             yield proxy
         finally:
-            proxy.cut()
+            await proxy.close()
