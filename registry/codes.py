@@ -8,6 +8,7 @@ HOST_CONFLICT: Final = "IS102"
 INVALID_HOST: Final = "IS104"
 LABEL_REFUSED: Final = "IS105"
 DISABLED: Final = "IS201"
+UNHEALTHY: Final = "IS202"
 BAD_PORT: Final = "IS204"
 NOT_AN_ADDRESS: Final = "IS205"
 FORBIDDEN_ADDRESS: Final = "IS206"
@@ -26,6 +27,7 @@ MEANING: Final[dict[str, str]] = {
     INVALID_HOST: "no host that istiod takes, or one that only the cluster may own",
     LABEL_REFUSED: "a label was left out; the endpoint is served without it",
     DISABLED: "the registration says that the instance is disabled",
+    UNHEALTHY: "the registry says that the instance is not healthy",
     BAD_PORT: "the port is not a number from 1 to 65535",
     NOT_AN_ADDRESS: "the address is not an IP address",
     FORBIDDEN_ADDRESS: "the address leads to loopback, link-local or another place the house rules refuse",

@@ -1,0 +1,1 @@
+"""Nacos: instances of applications and of Dubbo, watched over its push connection."""

@@ -1,0 +1,378 @@
+"""Nacos's instances to services (pure).
+
+A service of Nacos is a name in a group in a namespace; what its name and its instances' metadata say makes it one of
+three things, or several at once, each a service of its own:
+
+- `providers:interface:version:group` is a Dubbo interface: the same host, identity and ports as from ZooKeeper, so the
+  two merge while people move from one registry to the other;
+- an instance that tells its `dubbo.endpoints` is a Dubbo application (Dubbo 3's application-level registration);
+- any other is an application: Spring Cloud, gRPC, or whoever calls the SDK.
+
+An instance is data from strangers: its length is bounded, each is read on its own, and what cannot be read is refused
+with a reason while its neighbours live on. Where few instances are healthy Nacos itself says that all are (NA7), so
+there is no threshold here.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from math import isfinite
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+
+from isthmus.adapters.applications import (
+    DEFAULT_PORT,
+    DEFAULT_SUFFIX,
+    ApplicationPort,
+    application_host,
+    application_identity,
+    port_of,
+)
+from isthmus.adapters.dubbo import (
+    DubboName,
+    DubboRules,
+    Provider,
+    Reading,
+    chosen_labels,
+    dubbo_port,
+    dubbo_service,
+    provider_of,
+    require_known,
+    shown,
+)
+from isthmus.adapters.weights import USUAL_WEIGHT, scale_weights
+from isthmus.registry import codes
+from isthmus.registry.errors import RecordError
+from isthmus.registry.model import Endpoint, Refusal, Service, WorkloadEntry
+from isthmus.registry.policy import RECORD_LENGTH
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+DEFAULT_CLUSTER = "DEFAULT"
+_DEFAULT_WEIGHT = 1.0
+_DEFAULT_SCHEME = "dubbo"
+_PROVIDERS = "providers:"
+# What else Dubbo keeps in Nacos; nobody is called there.
+_NOT_SERVICES = ("consumers:", "routers:", "configurators:")
+_ENDPOINTS = "dubbo.endpoints"
+_SEPARATORS = str.maketrans({char: f"%{ord(char):02X}" for char in "%/#"})
+
+Key = TypeVar("Key")
+Taken = TypeVar("Taken")
+
+
+class Scope(Struct, frozen=True):
+    """One group of one namespace.
+
+    namespace: its id in Nacos.
+    qualifiers: what hosts and identities of its services carry, () in the source's home. No two scopes of one source
+        may have the same ones, or their services would be taken for each other's.
+    kubernetes_namespace: where its services are published.
+    """
+
+    namespace: str
+    group: str
+    qualifiers: tuple[str, ...]
+    kubernetes_namespace: str
+
+
+class NacosRules(Struct, frozen=True):
+    """What the operator says of one source.
+
+    dubbo: how Dubbo's providers are published; its namespace gives way to that of the scope.
+    suffix, port: of all applications; `services` holds the ports of those that have another, by name.
+    labels: metadata key -> label key, for applications as `dubbo.labels` is for interfaces. Nothing else goes out.
+    clusters: only instances of these clusters of Nacos; (): of all.
+    localities: cluster of Nacos -> `region/zone/subzone`.
+    healthy_only: whether instances that Nacos calls unhealthy are left out.
+    """
+
+    dubbo: DubboRules
+    suffix: str = DEFAULT_SUFFIX
+    port: ApplicationPort = DEFAULT_PORT
+    services: dict[str, ApplicationPort] = {}
+    labels: dict[str, str] = {}
+    clusters: tuple[str, ...] = ()
+    localities: dict[str, str] = {}
+    healthy_only: bool = True
+
+
+class Instance(Struct, frozen=True):
+    """One instance as its record says it; `weight` is 1.0 unless another number is said."""
+
+    address: str
+    port: int
+    weight: float
+    healthy: bool
+    enabled: bool
+    cluster: str
+    metadata: dict[str, str]
+    record: str
+
+
+def read_service(scope: Scope, name: str, hosts: Iterable[bytes], rules: NacosRules) -> Reading:
+    """Read all instances of one service, each a JSON text; the order of the instances does not matter.
+
+    Without an instance that tells what the service is, its name does, and there is one service without endpoints;
+    what Dubbo keeps for its consumers, routers and configurators is none. Instances of unwanted clusters are passed by.
+    """
+    if name.startswith(_NOT_SERVICES):
+        return Reading({}, ())
+    refused: list[Refusal] = []
+    instances: list[Instance] = []
+    for record in sorted(hosts):
+        try:
+            instance = parse_instance(record)
+        except RecordError as error:
+            refused.append(Refusal(error.code, error.reason, shown(record.decode(errors="backslashreplace"))))
+        else:
+            if not rules.clusters or instance.cluster in rules.clusters:
+                instances.append(instance)
+    read = _read_interface if name.startswith(_PROVIDERS) else _read_application
+    services, misplaced = read(scope, name, instances, rules)
+    return Reading({service.key: service for service in services}, (*refused, *misplaced))
+
+
+# One instance.
+
+
+class _Record(Struct, rename="camel"):
+    ip: str | None = None
+    port: int | None = None
+    weight: Any = None
+    healthy: bool | None = None
+    enabled: bool | None = None
+    cluster_name: str | None = None
+    metadata: dict[str, Any] | None = None
+
+
+class _Exposed(Struct):
+    port: int
+    protocol: str
+
+
+_RECORD = msgspec.json.Decoder(_Record, strict=False)
+_EXPOSED = msgspec.json.Decoder(tuple[_Exposed, ...], strict=False)
+_Decoded = TypeVar("_Decoded")
+
+
+def parse_instance(record: bytes) -> Instance:
+    """Read the JSON text of one instance; a field that is not said, or null, has the value that Nacos presumes.
+
+    Raises RecordError: the record is too long, or garbled.
+    """
+    if len(record) > RECORD_LENGTH:
+        raise RecordError(codes.TOO_LONG, f"the record has {len(record)} bytes; {RECORD_LENGTH} are read")
+    said = _decode(_RECORD, record, "the record")
+    address = said.ip or ""
+    if address.startswith("[") and address.endswith("]"):
+        address = address[1:-1]
+    return Instance(
+        address,
+        said.port or 0,
+        _weight(said.weight),
+        said.healthy is not False,
+        said.enabled is not False,
+        said.cluster_name or DEFAULT_CLUSTER,
+        {key: text for key, value in (said.metadata or {}).items() if (text := _text(value)) is not None},
+        record.decode(),
+    )
+
+
+def _decode(decoder: msgspec.json.Decoder[_Decoded], text: bytes | str, what: str) -> _Decoded:
+    try:
+        return decoder.decode(text)
+    except (msgspec.MsgspecError, UnicodeError) as error:
+        raise RecordError(codes.GARBLED, f"{what} cannot be read: {error!s:.200}") from error
+    except RecursionError as error:
+        raise RecordError(codes.GARBLED, f"{what} is nested too deep") from error
+
+
+def _weight(said: object) -> float:
+    """Return a weight; what is none counts as 1.0, since a typo shall withdraw nobody. Java writes NaN as a text."""
+    if not isinstance(said, int | float | str):
+        return _DEFAULT_WEIGHT
+    try:
+        weight = float(said)
+    except (ValueError, OverflowError):
+        return _DEFAULT_WEIGHT
+    return weight if isfinite(weight) else _DEFAULT_WEIGHT
+
+
+def _text(value: object) -> str | None:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value) if isinstance(value, str | int | float) else None
+
+
+def _gate(instance: Instance, port: int, rules: NacosRules) -> None:
+    """Raise RecordError where an instance takes no traffic (NA8)."""
+    if not 0 < port < 65_536:
+        raise RecordError(codes.BAD_PORT, f"port {port!s:.40} is not a number from 1 to 65535")
+    if not instance.enabled:
+        raise RecordError(codes.DISABLED, "the instance is disabled")
+    if instance.weight <= 0:
+        raise RecordError(codes.ZERO_WEIGHT, "weight 0 takes the instance out of traffic")
+    if rules.healthy_only and not instance.healthy:
+        raise RecordError(codes.UNHEALTHY, "Nacos says that the instance is not healthy")
+
+
+# The instances of one service.
+
+
+class _Group(Generic[Taken]):
+    """The instances that make one service, and what was refused of them."""
+
+    def __init__(self) -> None:
+        self.taken: list[tuple[Instance, Taken]] = []
+        self.refused: list[Refusal] = []
+
+
+def _gather(
+    instances: Iterable[Instance],
+    rules: NacosRules,
+    place: Callable[[Instance], tuple[Key, int]],
+    take: Callable[[Instance, Key, int], Taken],
+) -> tuple[dict[Key, _Group[Taken]], list[Refusal]]:
+    """Sort instances into services; return these, and the refusals of those that belong to none.
+
+    `place` tells an instance's service and port, `take` what is needed of it; either may raise RecordError.
+    """
+    groups: dict[Key, _Group[Taken]] = defaultdict(_Group)
+    unplaced: list[Refusal] = []
+    for instance in instances:
+        refused = unplaced
+        try:
+            key, port = place(instance)
+            refused = groups[key].refused
+            _gate(instance, port, rules)
+            groups[key].taken.append((instance, take(instance, key, port)))
+        except RecordError as error:
+            refused.append(Refusal(error.code, error.reason, shown(instance.record)))
+    return groups, unplaced
+
+
+def _key(scope: Scope, name: str, mark: str = "") -> str:
+    """Return `namespace/group/name[#mark]`; a separator within a part is percent-encoded."""
+    parts = (part.translate(_SEPARATORS) for part in (scope.namespace, scope.group, name))
+    return "/".join(parts) + (f"#{mark}" if mark else "")
+
+
+# Dubbo's interfaces.
+
+
+def _read_interface(
+    scope: Scope, name: str, instances: list[Instance], rules: NacosRules
+) -> tuple[list[Service], list[Refusal]]:
+    dubbo = replace(rules.dubbo, namespace=scope.kubernetes_namespace)
+
+    def place(instance: Instance) -> tuple[DubboName, int]:
+        scheme = instance.metadata.get("protocol") or _DEFAULT_SCHEME
+        require_known(scheme, dubbo)
+        return DubboName(scheme, *_names(name, instance.metadata), scope.qualifiers), instance.port
+
+    def take(instance: Instance, known: DubboName, port: int) -> Provider:
+        locality = rules.localities.get(instance.cluster, "")
+        return provider_of(known.scheme, instance.address, port, instance.metadata, dubbo, locality)
+
+    groups, unplaced = _gather(instances, rules, place, take)
+    if not groups and (scheme := _presumed_scheme(dubbo)):
+        groups[DubboName(scheme, *_names(name, {}), scope.qualifiers)] = _Group()
+    services: list[Service] = []
+    for known, group in groups.items():
+        members = [(instance.record, provider) for instance, provider in group.taken]
+        key = _key(scope, name, _mark(name, known))
+        services.append(replace(dubbo_service(known, members, dubbo), key=key, refused=tuple(group.refused)))
+    return services, unplaced
+
+
+def _names(name: str, metadata: Mapping[str, str]) -> tuple[str, str, str]:
+    """Return interface, version and group of a service's name.
+
+    The name, and not the metadata, is what consumers subscribe to, and so who is called; besides, an instance could
+    otherwise make itself one of another service (T01). But old clients left out the parts that are empty: there only
+    the metadata tells whether what follows the interface is the group.
+    """
+    parts = name.split(":", 3)[1:]
+    interface, version, group = (*parts, "", "")[:3]
+    if len(parts) == 2 and version and (metadata.get("version", ""), metadata.get("group")) == ("", version):
+        return interface, "", version
+    return interface, version, group
+
+
+def _mark(name: str, known: DubboName) -> str:
+    """Return what the key of a service says of it beside its name: two can have one name."""
+    in_order = (known.interface, known.version, known.group) == _names(name, {})
+    return known.scheme if in_order else f"{known.scheme}:group"
+
+
+def _presumed_scheme(dubbo: DubboRules) -> str | None:
+    return _DEFAULT_SCHEME if _DEFAULT_SCHEME in dubbo.protocols else next(iter(dubbo.protocols), None)
+
+
+# Applications, Dubbo's and all others; the scheme of these is "".
+
+
+def _read_application(
+    scope: Scope, name: str, instances: list[Instance], rules: NacosRules
+) -> tuple[list[Service], list[Refusal]]:
+    groups, unplaced = _gather(
+        instances, rules, lambda instance: _exposed(instance, rules.dubbo), lambda _instance, _scheme, port: port
+    )
+    if not groups:
+        groups[""] = _Group()
+    return [_application(scope, name, scheme, group, rules) for scheme, group in groups.items()], unplaced
+
+
+def _exposed(instance: Instance, dubbo: DubboRules) -> tuple[str, int]:
+    """Return the scheme that an instance speaks and the port where it does: `""` and its own where it is not Dubbo's.
+
+    Of several endpoints of Dubbo's it is the one that has the instance's port, or else the first one known.
+    """
+    text = instance.metadata.get(_ENDPOINTS)
+    endpoints = _decode(_EXPOSED, text, _ENDPOINTS) if text else ()
+    if not endpoints:
+        return "", instance.port
+    own = [one for one in endpoints if one.port == instance.port] or endpoints
+    found = next((one for one in own if one.protocol in dubbo.protocols), own[0])
+    require_known(found.protocol, dubbo)
+    return found.protocol, found.port
+
+
+def _application(scope: Scope, name: str, scheme: str, group: _Group[int], rules: NacosRules) -> Service:
+    identity = application_identity(name, scope.qualifiers)
+    if scheme:
+        port, suffix, identity = (
+            dubbo_port(scheme, rules.dubbo),
+            rules.dubbo.protocols[scheme].suffix,
+            f"dubbo-{identity}",
+        )
+    else:
+        port, suffix = port_of(rules.services.get(name, rules.port)), rules.suffix
+    weights = scale_weights([instance.weight for instance, _ in group.taken])
+    return Service(
+        key=_key(scope, name, scheme),
+        identity=identity,
+        namespace=scope.kubernetes_namespace,
+        host=application_host(name, suffix, scope.qualifiers),
+        ports=(port,),
+        endpoints=tuple(
+            Endpoint(
+                WorkloadEntry(
+                    instance.address,
+                    ((port.name, number),),
+                    chosen_labels(instance.metadata, rules.labels),
+                    weight,
+                    rules.localities.get(instance.cluster, ""),
+                ),
+                instance.record,
+            )
+            for (instance, number), weight in zip(group.taken, weights, strict=True)
+        ),
+        refused=tuple(group.refused),
+        usual_weight=USUAL_WEIGHT,
+    )
