@@ -18,7 +18,9 @@ __all__ = ["KINDS", "Adapter", "Sink", "SourceOptions", "open_adapter", "options
 
 # kind -> (module and class of the options, module and class of the adapter)
 KINDS: dict[str, tuple[str, str]] = {
+    "eureka": ("isthmus.adapters.eureka.options:EurekaOptions", "isthmus.adapters.eureka.adapter:EurekaAdapter"),
     "files": ("isthmus.adapters.files:FilesOptions", "isthmus.adapters.files:FilesAdapter"),
+    "nacos": ("isthmus.adapters.nacos.options:NacosOptions", "isthmus.adapters.nacos.adapter:NacosAdapter"),
     "zookeeper": (
         "isthmus.adapters.zookeeper.options:ZookeeperOptions",
         "isthmus.adapters.zookeeper.adapter:ZookeeperAdapter",

@@ -87,14 +87,12 @@ class Bridge:
     def __init__(self, config: Config) -> None:
         self.config = config
         self.started_at = time.monotonic()
-        self.catalog = Catalog(Vips(config.vips.range))
+        self.catalog = catalog_of(config, self.started_at)
         self.hub = Hub(Shard(), config.push.gap)
         self.stopping = False
         self.xds_port = 0
         self.debug_port = 0
         self._publish_soon: asyncio.Handle | None = None
-        for source in config.sources:
-            self.catalog.add_source(policy_of(source), required=source.required, now=self.started_at)
         self.catalog.on_change(self._note_change)
 
     @property
@@ -134,7 +132,7 @@ class Bridge:
                 self.debug_port = await stack.enter_async_context(serve_debug(self, self.config.debug))
             _log.info("xDS on %s, sources: %s", self.xds_address, ", ".join(one.name for one in self.config.sources))
             async with _one_error(), asyncio.TaskGroup() as tasks:
-                running = [tasks.create_task(self._run_source(source)) for source in self.config.sources]
+                running = [tasks.create_task(run_source(self.catalog, source)) for source in self.config.sources]
                 running.append(tasks.create_task(self._open_after_grace()))
                 try:
                     yield self
@@ -144,11 +142,6 @@ class Bridge:
                         self._publish_soon.cancel()
                     for task in running:
                         task.cancel()
-
-    async def _run_source(self, options: SourceOptions) -> None:
-        sink = CatalogSink(self.catalog, options.name)
-        backoff = Backoff(random.Random())  # noqa: S311 (jitter)
-        await supervise(options.name, open_adapter(options), sink, backoff)
 
     def _note_change(self) -> None:
         # Reports that come in one turn of the loop are published together.
@@ -180,6 +173,21 @@ class Bridge:
 
 def _with_port(address: str, port: int) -> str:
     return f"{address.rpartition(':')[0]}:{port}"
+
+
+def catalog_of(config: Config, now: float) -> Catalog:
+    """Return a catalog that knows the sources of a configuration, and nothing yet of what they hold."""
+    catalog = Catalog(Vips(config.vips.range))
+    for source in config.sources:
+        catalog.add_source(policy_of(source), required=source.required, now=now)
+    return catalog
+
+
+async def run_source(catalog: Catalog, options: SourceOptions) -> None:
+    """Have a source report to the catalog until cancelled, and start it anew when it fails."""
+    sink = CatalogSink(catalog, options.name)
+    backoff = Backoff(random.Random())  # noqa: S311 (jitter)
+    await supervise(options.name, open_adapter(options), sink, backoff)
 
 
 def policy_of(options: SourceOptions) -> Policy:

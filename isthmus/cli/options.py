@@ -21,8 +21,9 @@ def add_source_flags(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="URL",
-        help="a source, besides those of the file: zookeeper://HOST:PORT[,HOST:PORT][/CHROOT][?KEY=VALUE] or "
-        "file:DIR; may be given again and again",
+        help="a source, besides those of the file: zookeeper://HOST:PORT[,HOST:PORT][/CHROOT][?KEY=VALUE&...], "
+        "nacos://HOST:PORT[,HOST:PORT], eureka://HOST:PORT[,HOST:PORT][/PATH] (eurekas:// for TLS) or file:DIR, all "
+        "with ?KEY=VALUE; may be given again and again",
     )
     parser.add_argument("--listen", metavar="HOST:PORT", help=f"where istiod finds xDS (default: {DEFAULT_LISTEN})")
     parser.add_argument(

@@ -21,6 +21,7 @@ from isthmus.adapters.yamldoc import Document, read_documents, read_text
 from isthmus.config import rules
 from isthmus.config.environment import Expansion
 from isthmus.config.mistakes import Found, Mistake, MistakesFound, Rules, find_mistakes, locate
+from isthmus.config.source_rules import SOURCE_RULES
 from isthmus.config.source_urls import source_from_url
 from isthmus.mcp.pacing import DEFAULT_GAP
 from isthmus.registry.errors import ConfigError
@@ -87,7 +88,7 @@ class Flags(Struct, frozen=True, kw_only=True):
 NO_FLAGS = Flags()
 
 RULES: Rules = {
-    **rules.SOURCE_RULES,
+    **SOURCE_RULES,
     Config: {
         "": rules.whole_config,
         "listen": rules.listen_address,

@@ -1,23 +1,17 @@
 """What the values of a configuration may be, beyond their types: one rule for each field, as plain functions.
 
-A rule yields what is wrong with a value; none of its texts holds the value, which may be a secret.
+A rule yields what is wrong with a value; none of its texts holds the value, which may be a secret. What the keys of
+sources may hold is in source_rules.py.
 """
 
 from __future__ import annotations
 
 import re
-from collections import Counter
 from ipaddress import IPv4Network, IPv6Address, ip_address, ip_network
 from typing import TYPE_CHECKING
 
-from isthmus.adapters.base import SourceOptions
-from isthmus.adapters.dubbo import DubboProtocol
-from isthmus.adapters.files import FilesOptions
-from isthmus.adapters.zookeeper.options import ZookeeperOptions
-from isthmus.config.mistakes import Fault, Rule, Rules, choose_from
-from isthmus.registry.acceptance import PROTOCOLS, label_value_fault, port_number_fault, protocol_fault
-from isthmus.registry.names import LABEL_LENGTH, is_label
-from isthmus.registry.policy import forbidden_host, label_fault
+from isthmus.config.mistakes import Fault, Rule
+from isthmus.registry.acceptance import port_number_fault
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -27,13 +21,9 @@ DEFAULT_DEBUG = "127.0.0.1:16014"
 
 DAY = 86_400
 _HOST_LENGTH = 253
-# A host is labels of the registry's and the suffix: a suffix of more than half of it would leave no room for them.
-_SUFFIX_LENGTH = 126
 _SMALLEST_RANGE = 4
 _HOST_LABEL = re.compile("[A-Za-z0-9_](?:[-A-Za-z0-9_]{0,61}[A-Za-z0-9_])?")
 _HOST_PORT = re.compile(r"(?:\[(?P<ipv6>[^\[\]]*)\]|(?P<host>[^\[\]:]*)):(?P<port>[0-9]{1,20})", re.ASCII)
-_SCHEME = re.compile("[a-z][a-z0-9+.-]*")
-_VIPS = ("auto", "none")
 
 
 def host_port(text: str) -> tuple[str, int]:
@@ -80,7 +70,7 @@ def seconds(least: float, most: float) -> Rule:
 
 def vip_range(value: str) -> Iterator[Fault]:
     """An IPv4 range that addresses can be taken of."""
-    yield from _cidr(value)
+    yield from cidr(value)
     try:
         network = ip_network(value)
     except ValueError:
@@ -97,6 +87,19 @@ def whole_config(value: Mapping[str, object]) -> Iterator[Fault]:
             yield Fault("there is no source", ("sources",), quoting=False)
         yield from _names(sources)
     yield from _addresses(value)
+
+
+def cidr(value: str) -> Iterator[Fault]:
+    """A range of addresses, without bits beyond its prefix."""
+    try:
+        ip_network(value)
+    except ValueError:
+        try:
+            meant = ip_network(value, strict=False)
+        except ValueError:
+            yield Fault("is not a CIDR, such as 10.0.0.0/8")
+        else:
+            yield Fault(f'has bits set beyond its prefix; did you mean "{meant}"?')
 
 
 def _addresses(value: Mapping[str, object]) -> Iterator[Fault]:
@@ -135,135 +138,6 @@ def _names(sources: list[object]) -> Iterator[Fault]:
             yield Fault(f"is the name of sources[{first[name]}] too", ("sources", index, "name"))
 
 
-def _name(value: str) -> Iterator[Fault]:
-    if _no_label_value(value):
-        yield Fault(f"is not a name of at most {LABEL_LENGTH} letters, digits, '-', '_' and '.'")
-
-
-def _namespace(value: str) -> Iterator[Fault]:
-    if not is_label(value):
-        yield Fault(
-            f"is not a namespace: 1 to {LABEL_LENGTH} small letters, digits and '-', "
-            "with a letter or digit first and last"
-        )
-
-
-def _vip(value: str) -> Iterator[Fault]:
-    if value not in _VIPS:
-        yield Fault(f"is unknown here; {choose_from(value, _VIPS, 'choose from')}")
-
-
-def _labels(value: dict[str, str]) -> Iterator[Fault]:
-    counts = Counter(value.values())
-    for key, label in value.items():
-        if not key:
-            yield Fault("a key of the registry's metadata cannot be empty", quoting=False)
-        if label_fault(label, ""):
-            yield Fault(_why_no_label(label), (key,))
-        elif counts[label] > 1:
-            yield Fault("is the label of more than one key", (key,))
-
-
-def _locality(value: str) -> Iterator[Fault]:
-    parts = value.split("/")
-    if value and (len(parts) > 3 or not all(part.strip() for part in parts)):
-        yield Fault("is not `region/zone/subzone`, `region/zone` or `region`")
-
-
-def _network(value: str) -> Iterator[Fault]:
-    if _no_label_value(value):
-        yield Fault(f"is not a network: at most {LABEL_LENGTH} letters, digits, '-', '_' and '.'")
-
-
-def _export_to(value: list[str]) -> Iterator[Fault]:
-    for index, target in enumerate(value):
-        if target not in (".", "*", "~") and not is_label(target):
-            yield Fault("is not a namespace, '.', '*' or '~'", (index,))
-        elif target in value[:index]:
-            yield Fault("is said before", (index,))
-        elif target in ("*", "~") and len(value) > 1:
-            yield Fault("must stand alone", (index,))
-
-
-def _allow(value: list[str]) -> Iterator[Fault]:
-    for index, cidr in enumerate(value):
-        for text, _, quoting in _cidr(cidr):
-            yield Fault(text, (index,), quoting)
-
-
-def _zookeeper_address(value: str) -> Iterator[Fault]:
-    if "@" in value:
-        yield Fault("there are credentials in it: say them under `digest`", quoting=False)
-        return
-    form = "is not `host:port[,host:port...][/chroot]`"
-    servers, slash, chroot = value.partition("/")
-    for number, server in enumerate(servers.split(","), start=1):
-        try:
-            if not host_port(server)[1]:
-                yield Fault(f"{form}: server {number} has port 0")
-        except ValueError as error:
-            yield Fault(f"{form}: server {number} {error}")
-    if slash and not _is_node(f"/{chroot}"):
-        yield Fault(f"{form}: its chroot is no node's path")
-
-
-def _root(value: str) -> Iterator[Fault]:
-    if not _is_node(value):
-        yield Fault("is not the path of a node, such as `/dubbo`")
-
-
-def _digest(value: str) -> Iterator[Fault]:
-    user, colon, password = value.partition(":")
-    if value and not (user and colon and password):
-        yield Fault("must be `user:password`", quoting=False)
-
-
-def _schemes(value: dict[str, object]) -> Iterator[Fault]:
-    if not value:
-        yield Fault("there is no protocol, so no provider could be published", quoting=False)
-    for scheme in value:
-        if not _SCHEME.fullmatch(scheme):
-            yield Fault("the key is no URL scheme: small letters, digits, '+', '.' and '-'", (scheme,), quoting=False)
-
-
-def _port(value: int) -> Iterator[Fault]:
-    if port_number_fault(value):
-        yield Fault("is not a port, 1 to 65535")
-
-
-def _protocol(value: str) -> Iterator[Fault]:
-    if protocol_fault(value):
-        known = sorted(protocol.upper() for protocol in PROTOCOLS)
-        yield Fault(f"is no protocol that Istio knows; {choose_from(value, known, 'it knows')}")
-
-
-def _suffix(value: str) -> Iterator[Fault]:
-    labels = value.split(".")
-    if not all(map(is_label, labels)) or len(value) > _SUFFIX_LENGTH:
-        yield Fault(
-            f"is not the end of a DNS name: parts of small letters, digits and '-', {_SUFFIX_LENGTH} characters in all"
-        )
-    elif forbidden_host(f"host.{value}"):
-        yield Fault("cannot end a host: it is only digits, or belongs to the cluster")
-
-
-def _directory(value: str) -> Iterator[Fault]:
-    if not value or "\0" in value:
-        yield Fault("is not a directory")
-
-
-def _cidr(value: str) -> Iterator[Fault]:
-    try:
-        ip_network(value)
-    except ValueError:
-        try:
-            meant = ip_network(value, strict=False)
-        except ValueError:
-            yield Fault("is not a CIDR, such as 10.0.0.0/8")
-        else:
-            yield Fault(f'has bits set beyond its prefix; did you mean "{meant}"?')
-
-
 def _why_no_host_port(text: str) -> str:
     if _is_ipv6(text) or _is_ipv6(text.rpartition(":")[0]):
         return "has an IPv6 address without brackets: write [::1]:2181"
@@ -271,13 +145,6 @@ def _why_no_host_port(text: str) -> str:
     if ":" not in text or not port or text.endswith("]"):
         return "has no port"
     return "has more than a host and a port" if ":" in host else "has a port that is not 1 to 65535"
-
-
-def _why_no_label(label: str) -> str:
-    fault = label_fault(label, "") or ""
-    if fault.endswith("belongs to Istio or Kubernetes"):
-        return "belongs to Istio or Kubernetes, and no registrant may set it"
-    return "is not a label key: `[DNS prefix/]name` of letters, digits, '-', '_' and '.'"
 
 
 def _is_host(text: str) -> bool:
@@ -307,16 +174,6 @@ def _is_loopback(host: str) -> bool:
     return (mapped or address).is_loopback
 
 
-def _is_node(path: str) -> bool:
-    """Tell whether a text is the absolute path of a ZooKeeper node other than `/`."""
-    first, *names = path.split("/")
-    return not first and bool(names) and all(names) and not {".", ".."} & set(names) and path.isprintable()
-
-
-def _no_label_value(value: str) -> bool:
-    return len(value) > LABEL_LENGTH or label_value_fault(value) is not None
-
-
 def _parted(address: object) -> tuple[str, int] | None:
     """Return host and port of an address to listen on; None where there is none."""
     if not isinstance(address, str):
@@ -325,28 +182,3 @@ def _parted(address: object) -> tuple[str, int] | None:
         return host_port(address)
     except ValueError:
         return None
-
-
-SOURCE_RULES: Rules = {
-    SourceOptions: {
-        "name": _name,
-        "namespace": _namespace,
-        "vip": _vip,
-        "labels": _labels,
-        "locality": _locality,
-        "network": _network,
-        "exportTo": _export_to,
-        "allow": _allow,
-        "settle": seconds(0, DAY),
-    },
-    ZookeeperOptions: {
-        "address": _zookeeper_address,
-        "root": _root,
-        "protocols": _schemes,
-        "sessionTimeout": seconds(0.1, 300),
-        "reconcile": seconds(0.1, DAY),
-        "digest": _digest,
-    },
-    FilesOptions: {"directory": _directory, "reconcile": seconds(0.1, DAY)},
-    DubboProtocol: {"port": _port, "protocol": _protocol, "suffix": _suffix},
-}

@@ -1,10 +1,13 @@
 """Reads `--source URL`: a source in one word, in the spelling of the configuration file.
 
     zookeeper://host:port[,host:port…][/chroot][?option=value&…]
+    nacos://host:port[,host:port…][?option=value&…]
+    eureka://host:port[,host:port…][/path][?option=value&…]      over http; eurekas:// over https; the path: /eureka
     file:DIRECTORY[?option=value&…]      also files:DIRECTORY and file:///DIRECTORY
 
 An option is any key of the source whose value is one word, or a list of words with commas. What comes out is a plain
-value as the file would give it; whether it is right is judged together with the file.
+value as the file would give it; whether it is right is judged together with the file. In a shell, a URL with `?`, `&`
+or `*` needs quotes, and so does `${NAME}`, which is read here, not there.
 """
 
 from __future__ import annotations
@@ -22,7 +25,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _OPTION = re.compile("[A-Za-z]+=")
-_KINDS = {"file": "files"}
+# No number of a configuration is longer; Python refuses to read one of more than 4,300 digits.
+_WHOLE = re.compile("-?[0-9]{1,20}", re.ASCII)
+_KINDS = {"file": "files", "eurekas": "eureka"}
+_FORMS = "zookeeper://HOST:PORT, nacos://HOST:PORT, eureka://HOST:PORT or file:DIRECTORY"
 _TRUTH = {"true": True, "false": False}
 
 
@@ -33,7 +39,7 @@ def source_from_url(url: str) -> dict[str, object]:
     """
     scheme, colon, rest = url.partition(":")
     if not colon:
-        raise ConfigError(["is no source: write zookeeper://HOST:PORT or file:DIRECTORY"])
+        raise ConfigError([f"is no source: write {_FORMS}"])
     kind = _KINDS.get(scheme, scheme)
     target, _, query = rest.partition("?")
     match kind:
@@ -41,7 +47,15 @@ def source_from_url(url: str) -> dict[str, object]:
             # Whatever is cut off wrongly in front of an `@` could be a password, and end up in a message.
             if "@" in rest.partition("digest=")[0]:
                 raise ConfigError(["has credentials: write ?digest=${NAME} and set the variable NAME"])
-            located = {"address": _zookeeper_address(target)}
+            located = {"address": _authority(target, scheme).removesuffix("/")}
+        case "nacos" | "eureka":
+            # As above; and a value has no need of the sign itself.
+            if "@" in rest:
+                raise ConfigError(
+                    ["has credentials: write ?username=NAME&password=${NAME} and set the variable NAME; %40 is an @"]
+                )
+            authority = _authority(target, scheme)
+            located = {"address": authority.removesuffix("/") if kind == "nacos" else _service_urls(authority, scheme)}
         case "files":
             located = {"directory": _directory(target)}
         case _:
@@ -50,10 +64,16 @@ def source_from_url(url: str) -> dict[str, object]:
     return {"kind": kind, **located, **_options(query, _field_types(kind))}
 
 
-def _zookeeper_address(target: str) -> str:
+def _authority(target: str, scheme: str) -> str:
     if not target.startswith("//"):
-        raise ConfigError(["write zookeeper://HOST:PORT"])
-    return target.removeprefix("//").removesuffix("/")
+        raise ConfigError([f"write {scheme}://HOST:PORT"])
+    return target.removeprefix("//")
+
+
+def _service_urls(authority: str, scheme: str) -> str:
+    servers, _, path = authority.partition("/")
+    protocol = "https" if scheme == "eurekas" else "http"
+    return ",".join(f"{protocol}://{server}/{path.rstrip('/') or 'eureka'}" for server in servers.split(","))
 
 
 def _directory(target: str) -> str:
@@ -80,6 +100,8 @@ def _option(text: str, wanted: inspect.Type | None) -> object:
     match wanted:
         case inspect.BoolType():
             return _TRUTH.get(text, text)
+        case inspect.IntType():
+            return int(text) if _WHOLE.fullmatch(text) else text
         case inspect.FloatType():
             return _number(text)
         case inspect.VarTupleType():

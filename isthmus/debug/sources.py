@@ -101,7 +101,7 @@ def _source(catalog: Catalog, source: SourceState, options: SourceOptions, now: 
         kind=str(options.__struct_config__.tag),
         required=source.required,
         phase=source.phase,
-        address=_address(options),
+        address=address_of(options),
         generation=source.generation,
         services=counted.services,
         endpoints=counted.endpoints,
@@ -126,7 +126,7 @@ def age(then: float | None, now: float) -> float | None:
     return None if then is None else now - then
 
 
-def _address(options: SourceOptions) -> str:
+def address_of(options: SourceOptions) -> str:
     """Return where a source is. Every kind has one of these; no credentials stand in either."""
     place = getattr(options, "address", None) or getattr(options, "directory", "")
     return shown_address(str(place))

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from tests.rig.zookeeper import ZooKeeper
 
-TIMEOUT = 60.0
+TIMEOUT = 120.0
 SERVICES = """\
 services:
 - host: orders.shop.legacy
@@ -125,7 +125,8 @@ def test_watch_follows_changes_and_removals(directory: Path, bridge: Callable[..
         watching = subprocess.Popen(command, stdout=stdout, env={**os.environ, "PYTHONPATH": str(CHECKOUT)})
 
     def seen() -> list[tuple[str, str]]:
-        events = [json.loads(line) for line in out.read_text().splitlines()]
+        lines = out.read_text().splitlines(keepends=True)
+        events = [json.loads(line) for line in lines if line.endswith("\n")]
         return [(event["op"], " ".join(event.get("endpoints", []))) for event in events]
 
     try:
@@ -191,6 +192,49 @@ def test_a_registry_that_is_lost_and_found_is_logged_once_each(
     said = [json.loads(line) for line in started.output().splitlines()]
     assert [line["level"] for line in said if "connection lost" in line["message"]] == ["warning"]
     assert [line["level"] for line in said if "in contact again" in line["message"]] == ["info"]
+
+
+@pytest.mark.parametrize("output", ["text", "json"])
+def test_T17_check_says_why_nobody_answers_and_nothing_secret(output: str, tmp_path: Path, directory: Path) -> None:
+    port = free_port()
+    # Nacos's gRPC is where its HTTP is told to be.
+    nacos = {"address": f"127.0.0.1:{port}", "grpcPortOffset": 0, "username": "bridge", "password": "hunter2"}
+    eureka = {"address": f"http://127.0.0.1:{port}/eureka", "username": "bridge", "password": "hunter2"}
+    zookeeper = {"address": f"127.0.0.1:{port}", "digest": "bridge:hunter2"}
+    sources = [
+        {"kind": "nacos", **nacos},
+        {"kind": "eureka", **eureka},
+        {"kind": "zookeeper", **zookeeper},
+        files_source(directory),
+    ]
+    file = tmp_path / "isthmus.yaml"
+    file.write_text(json.dumps({"sources": sources}))
+    done = isthmus("check", "-c", str(file), "--connect", "--wait", "5", "-o", output)
+
+    assert done.returncode == 3
+    assert "hunter2" not in done.stdout + done.stderr
+    assert done.stderr == ""
+    if output == "json":
+        answer = json.loads(done.stdout)
+        assert [one["ok"] for one in answer["sources"]] == [False, False, False, True]
+        reasons = [one["reason"] or "" for one in answer["sources"]]
+    else:
+        first, *lines = done.stdout.splitlines()
+        assert first == f"{file}: ok, 4 sources"
+        reasons = [line.partition(": ")[2] for line in lines]
+        assert reasons[3] == "ok, 1 service, 1 endpoint; refused: IS206 1"
+    assert all(f"127.0.0.1:{port}" in reason for reason in reasons[:3])
+    assert all("connection refused" in reason.lower() for reason in reasons[:2])
+
+
+def test_check_counts_what_a_registry_holds(zookeeper: ZooKeeper) -> None:
+    with zookeeper.client() as client:
+        for number in (1, 2):
+            client.ensure_path(f"/dubbo/a.B/providers/dubbo%3A%2F%2F10.0.0.{number}%3A20880%2Fa.B")
+    done = isthmus("check", "--source", f"zookeeper://{zookeeper.address}", "--connect", "--wait", str(TIMEOUT))
+
+    assert done.stdout == "flags: ok, 1 source\nsource zookeeper: ok, 1 service, 2 endpoints\n", done.stderr
+    assert done.returncode == 0
 
 
 def test_demo_keeps_to_the_rules_of_the_configuration() -> None:

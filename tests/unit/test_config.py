@@ -11,8 +11,11 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from isthmus.adapters.applications import ApplicationPort
 from isthmus.adapters.dubbo import PROTOCOLS, DubboProtocol
+from isthmus.adapters.eureka.options import EurekaOptions
 from isthmus.adapters.files import FilesOptions
+from isthmus.adapters.nacos.options import NacosOptions
 from isthmus.adapters.zookeeper.options import ZookeeperOptions
 from isthmus.config import Config, Flags, config_from_flags, config_from_text, load_config
 from isthmus.config.environment import Expansion
@@ -124,6 +127,111 @@ def test_every_key_is_spelled_as_in_Istio() -> None:
     )
 
 
+REGISTRIES = """\
+sources:
+- kind: nacos
+  address: "nacos_1:8848,[2001:db8::1]:8848"
+  grpcPortOffset: 0
+  contextPath: ""
+  namespaces: [public, 6e1d0bd6-5c1a-4f7c-b2a6-000000000000]
+  groups: [DEFAULT_GROUP, PAY_GROUP]
+  kubernetesNamespaces: {public: shop}
+  clusters: [SH]
+  localities: {SH: cn/sh/a, BJ: ""}
+  health: any
+  suffix: nacos.legacy
+  port: 8080
+  protocol: HTTP2
+  services: {pay-service: {port: 9090, protocol: GRPC}}
+  dubbo: {}
+  username: bridge
+  password: "${PASSWORD}"
+  tls: true
+  ca: /etc/isthmus/ca.pem
+  listing: 2
+  reconcile: 30
+  timeout: 3
+- kind: nacos
+  address: mse.example:8848
+  namespaces: ["*"]
+  groups: ["*"]
+  kubernetesNamespaces: {dev: dev}
+  accessKey: AK
+  secretKey: "${PASSWORD}"
+- kind: eureka
+  address: "https://eureka-1:8761/eureka, https://eureka-2/eureka/"
+  username: bridge
+  password: "${PASSWORD}"
+  ca: /etc/isthmus/ca.pem
+  nameFrom: metadata:service
+  suffix: eureka.legacy
+  port: 8080
+  protocol: HTTP
+  services: {Pay: {port: 443, protocol: HTTPS}}
+  securePort: always
+  statuses: [up, STARTING]
+  region: eu
+  zones: {a: eu/eu-1/a}
+  poll: 5
+  fullEvery: 1
+"""
+
+
+def test_Nacos_and_Eureka_are_spelled_so() -> None:
+    nacos, signed, eureka = config_from_text(REGISTRIES, {"PASSWORD": "hunter2"}).sources
+    assert nacos == NacosOptions(
+        name="nacos",
+        address="nacos_1:8848,[2001:db8::1]:8848",
+        grpc_port_offset=0,
+        context_path="",
+        namespaces=("public", "6e1d0bd6-5c1a-4f7c-b2a6-000000000000"),
+        groups=("DEFAULT_GROUP", "PAY_GROUP"),
+        kubernetes_namespaces={"public": "shop"},
+        clusters=("SH",),
+        localities={"SH": "cn/sh/a", "BJ": ""},
+        health="any",
+        suffix="nacos.legacy",
+        port=8080,
+        protocol="HTTP2",
+        services={"pay-service": ApplicationPort(9090, "GRPC")},
+        dubbo={},
+        username="bridge",
+        password="hunter2",
+        tls=True,
+        ca="/etc/isthmus/ca.pem",
+        listing=2,
+        reconcile=30,
+        timeout=3,
+    )
+    assert signed == NacosOptions(
+        name="nacos-2",
+        address="mse.example:8848",
+        namespaces=("*",),
+        groups=("*",),
+        kubernetes_namespaces={"dev": "dev"},
+        access_key="AK",
+        secret_key="hunter2",
+    )
+    assert eureka == EurekaOptions(
+        name="eureka",
+        address="https://eureka-1:8761/eureka, https://eureka-2/eureka/",
+        username="bridge",
+        password="hunter2",
+        ca="/etc/isthmus/ca.pem",
+        name_from="metadata:service",
+        suffix="eureka.legacy",
+        port=8080,
+        protocol="HTTP",
+        services={"Pay": ApplicationPort(443, "HTTPS")},
+        secure_port="always",
+        statuses=("up", "STARTING"),
+        region="eu",
+        zones={"a": "eu/eu-1/a"},
+        poll=5,
+        full_every=1,
+    )
+
+
 def test_JSON_is_read_as_well() -> None:
     assert config_from_text(json.dumps(yaml.safe_load(EXAMPLE)), {}) == config_from_text(EXAMPLE, {})
 
@@ -135,9 +243,11 @@ def test_sources_without_a_name_are_called_after_their_kind() -> None:
 
 
 def test_defaults_of_the_options_keep_the_rules() -> None:
-    spelled = msgspec.to_builtins(config_from_text(EXAMPLE, {}))
+    urls = ("zookeeper://a:1", "nacos://a:1", "eureka://a:1", "file:d")
+    config = config_from_flags(Flags(sources=urls), {})
+    spelled = msgspec.to_builtins(config)
     assert spelled["sources"][0]["protocols"] == msgspec.to_builtins(PROTOCOLS)
-    assert config_from_text(json.dumps(spelled), {}) == config_from_text(EXAMPLE, {})
+    assert config_from_text(json.dumps(spelled), {}) == config
 
 
 def test_the_environment_is_put_into_texts() -> None:
@@ -199,6 +309,22 @@ URLS = [
                          export_to=(".", "shop"), root="/d"),
     ),
     ("zookeeper://a:1?digest=u:p%26@", ZookeeperOptions(name="zookeeper", address="a:1", digest="u:p&@")),
+    ("nacos://127.0.0.1:8848", NacosOptions(name="nacos", address="127.0.0.1:8848")),
+    ("nacos://a:1,[::1]:2/", NacosOptions(name="nacos", address="a:1,[::1]:2")),
+    (
+        "nacos://a:1?namespaces=dev,public&groups=*&tls=true&grpcPortOffset=7&listing=2&health=any&username=u&password=p%40",
+        NacosOptions(name="nacos", address="a:1", namespaces=("dev", "public"), groups=("*",), tls=True,
+                     grpc_port_offset=7, listing=2.0, health="any", username="u", password="p@"),
+    ),
+    ("nacos://a:1?accessKey=k&secretKey=${S}",
+     NacosOptions(name="nacos", address="a:1", access_key="k", secret_key="from the environment @")),
+    ("eureka://127.0.0.1:8761", EurekaOptions(name="eureka", address="http://127.0.0.1:8761/eureka")),
+    ("eureka://a:1,[::1]:2/", EurekaOptions(name="eureka", address="http://a:1/eureka,http://[::1]:2/eureka")),
+    (
+        "eurekas://a,b:8443/registry/v2/?nameFrom=metadata:service&statuses=UP,STARTING&poll=5&fullEvery=3&port=8080",
+        EurekaOptions(name="eureka", address="https://a/registry/v2,https://b:8443/registry/v2",
+                      name_from="metadata:service", statuses=("UP", "STARTING"), poll=5.0, full_every=3, port=8080),
+    ),
     ("file:some/dir", FilesOptions(name="files", directory="some/dir")),
     ("files:/100%25", FilesOptions(name="files", directory="/100%25")),
     ("file:///with%20space?reconcile=5", FilesOptions(name="files", directory="/with space", reconcile=5.0)),
@@ -207,14 +333,38 @@ URLS = [
 
 @pytest.mark.parametrize(("url", "options"), URLS)
 def test_a_source_in_a_flag(url: str, options: object) -> None:
-    assert config_from_flags(Flags(sources=(url,)), {}).sources == (options,)
+    assert config_from_flags(Flags(sources=(url,)), {"S": "from the environment @"}).sources == (options,)
+
+
+NO_SOURCE = (
+    "--source[0]: is no source: write zookeeper://HOST:PORT, nacos://HOST:PORT, eureka://HOST:PORT or file:DIRECTORY"
+)
+
+SERVICE_URLS = "`http(s)://host:port/eureka[,http(s)://host:port/eureka...]`"
 
 
 @pytest.mark.parametrize(
     ("url", "mistake"),
     [
-        ("localhost", "--source[0]: is no source: write zookeeper://HOST:PORT or file:DIRECTORY"),
+        ("localhost", NO_SOURCE),
         ("zookeeper:a:1", "--source[0]: write zookeeper://HOST:PORT"),
+        ("nacos:a:1", "--source[0]: write nacos://HOST:PORT"),
+        ("eurekas:/a:1", "--source[0]: write eurekas://HOST:PORT"),
+        (
+            "nacos://a:1/nacos",
+            "--source[0].address: must be `host:port[,host:port...]`: TLS goes under `tls`, a path under `contextPath`",
+        ),
+        ("nacos://a:1?grpcPortOffset=1.5", "--source[0].grpcPortOffset: must be a whole number, not text"),
+        ("nacos://a:1?port=" + "9" * 5_000, "--source[0].port: must be a whole number, not text"),
+        ("nacos://a:1?namespaces=", '--source[0].namespaces[0]: "" is empty, or begins or ends with a blank'),
+        ("nacos://a:1?groups=a,*", '--source[0].groups[1]: "*" must stand alone'),
+        ("nacos://a:1?services=a", "--source[0].services: must be a map, not text"),
+        (
+            "eureka://a:x",
+            f'--source[0].address: "http://a:x/eureka" is not {SERVICE_URLS}: server 1 is no URL',
+        ),
+        ("eureka://a:1?ca=c", '--source[0].ca: "c" says whom to trust, but no address begins with `https:`'),
+        ("eurekass://a:1", '--source[0].kind: unknown value "eurekass"; did you mean "eureka"?'),
         ("file://host/dir", "--source[0]: names another machine: write file:DIRECTORY or file:///DIRECTORY"),
         ("zokeeper://a:1", '--source[0].kind: unknown value "zokeeper"; did you mean "zookeeper"?'),
         ("file:d?reconcil=1", '--source[0].reconcil: unknown key; did you mean "reconcile"?'),
@@ -245,6 +395,18 @@ def test_a_mistake_in_a_flag(url: str, mistake: str) -> None:
         "zookeeper://a:0?digest=user:hunter2",
         "zookeeper://a:1?digest=user:1&hunter2",
         "zookeeper://a:1?digest=user:1&digest=hunter2",
+        "nacos://user:hunter2@a:1",
+        "nacos://user:hun?password=hunter2@a:1",
+        "nacos:user:hunter2",
+        "nacos://a:1?password=hunter2",
+        "nacos://a:1?secretKey=hunter2&username=u",
+        "nacos://a:1?username=u&password=hunter2@",
+        "nacos://a:1?username=u&password=1&password=hunter2",
+        "eureka://user:hunter2@a:1",
+        "eurekas://user:hun,hunter2@a:1/eureka",
+        "eureka:user:hunter2",
+        "eureka://a:1?password=hunter2",
+        "eureka://a:1?username=user:hunter2&password=hunter2",
     ],
 )
 def test_a_password_in_a_flag_is_never_shown(url: str) -> None:
@@ -273,10 +435,31 @@ def test_mistakes_of_flags_come_after_those_of_the_file_and_name_the_flag() -> N
 
 
 TARGETS = st.sampled_from(["", "a:1", "[::1]:2/b", "/a", "u:p@a:1", "${A}:1"]) | st.text(max_size=8)
-QUERIES = st.sampled_from(["", "?", "?name=a&root=/b", "?reconcile=", "?vip=%zz", "?allow=,", "?digest=${A}"])
+QUERIES = st.sampled_from(
+    [
+        "",
+        "?",
+        "?name=a&root=/b",
+        "?port=1&groups=*",
+        "?port=-",
+        "?username=a",
+        "?reconcile=",
+        "?vip=%zz",
+        "?allow=,",
+        "?digest=${A}",
+    ]
+)
 
 
-@given(st.text() | st.builds("{}{}{}".format, st.sampled_from(["zookeeper://", "file:", "file://"]), TARGETS, QUERIES))
+@given(
+    st.text()
+    | st.builds(
+        "{}{}{}".format,
+        st.sampled_from(["zookeeper://", "nacos://", "eureka://", "eurekas://", "file:", "file://"]),
+        TARGETS,
+        QUERIES,
+    )
+)
 def test_no_source_URL_raises_anything_but_mistakes(url: str) -> None:
     try:
         told = [source.name for source in config_from_flags(Flags(sources=(url,)), {"A": "a"}).sources]

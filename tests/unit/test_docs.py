@@ -4,12 +4,25 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+from msgspec import Raw, inspect
 
+from isthmus.adapters import SourceOptions
+from isthmus.adapters.eureka import records
+from isthmus.adapters.eureka.options import EurekaOptions
+from isthmus.adapters.eureka.services import Services
+from isthmus.adapters.eureka.state import Change
 from isthmus.adapters.files import read_file
+from isthmus.adapters.nacos import scopes
+from isthmus.adapters.nacos.options import NacosOptions
+from isthmus.adapters.nacos.records import Scope, read_service
 from isthmus.config import config_from_text
 from isthmus.registry import codes
+
+if TYPE_CHECKING:
+    from isthmus.registry.model import Service
 
 CHECKOUT = Path(__file__).parent.parent.parent
 PAGES = sorted([*CHECKOUT.glob("*.md"), *CHECKOUT.glob("docs/**/*.md"), *CHECKOUT.glob("bench/*.md")])
@@ -27,11 +40,88 @@ def test_every_code_has_its_place_in_the_troubleshooting_page() -> None:
     assert set(re.findall(r"IS\d{3}", page)) == set(codes.MEANING)
 
 
+def sources_shown(text: str) -> list[SourceOptions]:
+    """Return the sources of a configuration that is shown, whatever its variables hold."""
+    environ = dict.fromkeys(re.findall(r"\$\{(\w+)\}", text), "a secret")
+    return list(config_from_text(text, environ).sources)
+
+
 def test_the_configurations_that_are_shown_are_valid() -> None:
     example = next(block for block in yaml_blocks(CHECKOUT / "README.md") if "sources:" in block)
-    assert [source.name for source in config_from_text(example, {}).sources] == ["zk-main", "by-hand"]
-    deployed = config_from_text((CHECKOUT / "deploy" / "isthmus.yaml").read_text(), {})
-    assert [source.name for source in deployed.sources] == ["zk-main"]
+    assert [source.name for source in sources_shown(example)] == ["zk-main", "by-hand"]
+    deployed = sources_shown((CHECKOUT / "deploy" / "isthmus.yaml").read_text())
+    assert [source.name for source in deployed] == ["zk-main", "nacos-main", "eureka-main"]
+
+
+def example_of(page: str) -> tuple[SourceOptions, bytes]:
+    """Return the configuration that a page shows, and the record beside it."""
+    path = CHECKOUT / "docs" / page
+    (block,) = yaml_blocks(path)
+    (options,) = sources_shown(block)
+    (record,) = re.findall(r"```json\n(.*?)```", path.read_text(), re.DOTALL)
+    return options, record.encode()
+
+
+def rows_of(page: str, service: Service) -> None:
+    """Check the rows of a page's table against the service that its example becomes."""
+    text = (CHECKOUT / "docs" / page).read_text()
+    (endpoint,) = service.endpoints
+    ((port, number),) = endpoint.workload.ports
+    assert f"| host `{service.host}` |" in text
+    assert f"| port {service.ports[0].number}, `{service.ports[0].name}`, {service.ports[0].protocol} |" in text
+    assert f"| endpoint {endpoint.workload.address}, `{port}: {number}` |" in text
+    assert f"| locality `{endpoint.workload.locality}` |" in text
+    ((key, value),) = endpoint.workload.labels
+    assert f"| labels `{key}: {value}` |" in text
+    assert f"| annotation `isthmus.io/service` | `{service.identity}` |" in text
+
+
+def test_what_becomes_of_an_instance_of_Nacos_is_as_shown() -> None:
+    options, record = example_of("nacos.md")
+    assert isinstance(options, NacosOptions)
+    rules = scopes.rules_of(options)
+    home = Scope("public", "DEFAULT_GROUP", (), options.namespace)
+    other = b'{"ip": "10.1.2.4", "port": 18080, "clusterName": "OTHER"}'
+    (service,) = read_service(home, "pay-service", [record], rules).services.values()
+    rows_of("nacos.md", service)
+    (weighted,) = read_service(home, "pay-service", [record, other], rules).services.values()
+    assert max(one.workload.weight for one in weighted.endpoints) == 200
+
+    text = (CHECKOUT / "docs" / "nacos.md").read_text()
+    for group, namespace, qualifiers in (("PAY_GROUP", "public", ("PAY_GROUP",)), ("DEFAULT_GROUP", "dev", ("dev",))):
+        scope = Scope(namespace, group, qualifiers, options.namespace)
+        (service,) = read_service(scope, "pay-service", [], rules).services.values()
+        assert f"`{service.host}`" in text
+    (dubbo,) = read_service(home, "providers:com.foo.Bar:1.0.0:gray", [], rules).services.values()
+    assert f"`{dubbo.host}:{dubbo.ports[0].number}`, `{dubbo.identity}`" in text
+
+
+def test_what_becomes_of_an_instance_of_Eureka_is_as_shown() -> None:
+    options, record = example_of("eureka.md")
+    assert isinstance(options, EurekaOptions)
+    rules = records.rules_of(options)
+    reading = records.read_application(Raw(b'{"name": "PAY-SERVICE", "instance": [' + record + b"]}"), rules)
+    (member,) = reading.members
+    services = Services(rules)
+    services.take([Change("PAY-SERVICE", member.key, None, member)])
+    (service,) = services.read("pay-service").values()
+    rows_of("eureka.md", service)
+
+
+@pytest.mark.parametrize(("page", "options"), [("nacos.md", NacosOptions), ("eureka.md", EurekaOptions)])
+def test_every_key_of_a_source_is_on_its_page(page: str, options: type[SourceOptions]) -> None:
+    """A table row begins with the keys it is for; what is on it beside those of every source."""
+    text = (CHECKOUT / "docs" / page).read_text()
+    (table,) = re.findall(r"\| key \| default \| \|\n(.*?)\n\n", text, re.DOTALL)
+    shown = {key for row in table.splitlines() for key in re.findall(r"`(\w+)`", row.split(" | ")[0])}
+    own = set(keys_of(options)) - set(keys_of(SourceOptions))
+    assert shown - {"labels"} == own
+
+
+def keys_of(options: type[SourceOptions]) -> list[str]:
+    info = inspect.type_info(options)
+    assert isinstance(info, inspect.StructType)
+    return [field.encode_name for field in info.fields]
 
 
 def test_the_services_that_are_shown_are_read() -> None:

@@ -31,6 +31,14 @@ def zookeeper(**options: object) -> str:
     return json.dumps({"sources": [source]})
 
 
+def nacos(**options: object) -> str:
+    return json.dumps({"sources": [{"kind": "nacos", "address": "nacos:8848", **options}]})
+
+
+def eureka(**options: object) -> str:
+    return json.dumps({"sources": [{"kind": "eureka", "address": "http://eureka:8761/eureka", **options}]})
+
+
 def files(**settings: object) -> str:
     return json.dumps({"sources": [{"kind": "files", "directory": "d"}], **settings})
 
@@ -42,10 +50,10 @@ FAULTS = [
     (files(qqq=1), "qqq", "the keys here are: sources, listen, debug"),
     (files(push={"gapp": 1}), "push.gapp", 'did you mean "gap"?'),
     ("sources: [{kind: zookeeper}]", "sources[0].address", "missing"),
-    ("sources: [{address: 'zk:2181'}]", "sources[0].kind", "missing; choose from: files, zookeeper"),
+    ("sources: [{address: 'zk:2181'}]", "sources[0].kind", "missing; choose from: eureka, files, nacos, zookeeper"),
     ("sources: [{knd: files, directory: d}]", "sources[0].knd", 'unknown key; did you mean "kind"?'),
     ("sources: [{kind: zokeeper}]", "sources[0].kind", 'unknown value "zokeeper"; did you mean "zookeeper"?'),
-    ("sources: [{kind: qqq}]", "sources[0].kind", "choose from: files, zookeeper"),
+    ("sources: [{kind: qqq}]", "sources[0].kind", "choose from: eureka, files, nacos, zookeeper"),
     ("sources: [{kind: 1}]", "sources[0].kind", "must be text, not a number"),
     ("sources: [1]", "sources[0]", "must be a map, not a number"),
     ("sources: {kind: files}", "sources", "must be a list, not a map"),
@@ -135,6 +143,7 @@ FAULTS = [
             ({"port": 10**30}, "port", "this number is not a port"),
             ({"protocol": "GRPX"}, "protocol", 'did you mean "GRPC"?'),
             ({"protocol": "dubbo"}, "protocol", "it knows: GRPC"),
+            ({"protocol": ""}, "protocol", "is no protocol that Istio knows"),
             ({"suffix": "Tri"}, "suffix", "is not the end of a DNS name"),
             ({"suffix": ""}, "suffix", "is not the end of a DNS name"),
             ({"suffix": "a." * 63 + "a"}, "suffix", "is not the end of a DNS name"),
@@ -144,6 +153,99 @@ FAULTS = [
     ),
     ("sources: [{kind: files, directory: ''}]", "sources[0].directory", "is not a directory"),
     ("sources: [{kind: files, directory: d, reconcile: 0}]", "sources[0].reconcile", "is not 0.1 to 86400 seconds"),
+    # Nacos
+    ("sources: [{kind: nacos}]", "sources[0].address", "missing"),
+    *(
+        (nacos(**{key: value}), f"sources[0].{key}", word)
+        for key, value, word in (
+            ("address", "", "server 1 has no port"),
+            ("address", "nacos", "server 1 has no port"),
+            ("address", "a:1,b:0", "server 2 has port 0"),
+            ("address", "a:1, b:1", "server 2 has no host name"),
+            ("address", "http://nacos:8848/nacos", "TLS goes under `tls`, a path under `contextPath`"),
+            ("address", "nacos:64536", "the gRPC port of server 1 would be 65536"),
+            ("grpcPortOffset", -1, "is not 0 to 65534"),
+            ("grpcPortOffset", 60_000, "the gRPC port of server 1 would be 68848"),
+            ("grpcPortOffset", 10**30, "this number is not 0 to 65534"),
+            ("contextPath", "nacos", "is not the beginning of a path"),
+            ("contextPath", "/", "is not the beginning of a path"),
+            ("contextPath", "/nacos/", "is not the beginning of a path"),
+            ("contextPath", "/../nacos", "is not the beginning of a path"),
+            ("contextPath", "/nacos?a=b", "is not the beginning of a path"),
+            ("namespaces", [], "nothing would be read"),
+            ("groups", [], "nothing would be read"),
+            ("health", "halthy", 'did you mean "healthy"?'),
+            ("health", "", "choose from: healthy, any"),
+            ("suffix", "", "is not the end of a DNS name"),
+            ("suffix", "svc.cluster.local", "belongs to the cluster"),
+            ("port", 0, "is not a port, 1 to 65535"),
+            ("protocol", "HTP", 'did you mean "HTTP"?'),
+            ("protocol", "", "is no protocol that Istio knows"),
+            ("username", "bridge", "`username` and `password` go together"),
+            ("password", "hunter2", "`password` and `username` go together"),
+            ("accessKey", "key", "`accessKey` and `secretKey` go together"),
+            ("secretKey", "hunter2", "`secretKey` and `accessKey` go together"),
+            ("ca", "/etc/ca.pem", "set `tls: true`"),
+            ("listing", 0, "is not 0.1 to 300 seconds"),
+            ("reconcile", 100_000, "is not 0.1 to 86400 seconds"),
+            ("timeout", 5_000, "is not 0.1 to 300 seconds"),
+        )
+    ),
+    (nacos(namespaces=["*", "dev"]), "sources[0].namespaces[0]", "must stand alone"),
+    (nacos(groups=["a", ""]), "sources[0].groups[1]", "is empty, or begins or ends with a blank"),
+    (nacos(groups=["a", " b"]), "sources[0].groups[1]", "is empty, or begins or ends with a blank"),
+    (nacos(groups=["a", "a"]), "sources[0].groups[1]", "is said before"),
+    (nacos(clusters=["*"]), "sources[0].clusters[0]", "leave `clusters` out"),
+    (nacos(clusters=["a", "a"]), "sources[0].clusters[1]", "is said before"),
+    (nacos(kubernetesNamespaces={"public": "Shop"}), "sources[0].kubernetesNamespaces.public", "is not a namespace"),
+    (nacos(kubernetesNamespaces={"dev": "dev"}), "sources[0].kubernetesNamespaces.dev", "is none of `namespaces`"),
+    (nacos(namespaces=["*"], kubernetesNamespaces={"": "dev"}), "sources[0].kubernetesNamespaces", "a key is empty"),
+    (nacos(localities={"a": "a//b"}), "sources[0].localities.a", "region/zone/subzone"),
+    (nacos(services={"": {"port": 80, "protocol": "HTTP"}}), "sources[0].services", "a key is empty"),
+    (nacos(services={"pay": {"port": 0, "protocol": "HTTP"}}), "sources[0].services.pay.port", "is not a port"),
+    (nacos(services={"pay": {"port": 80, "protocol": "X"}}), "sources[0].services.pay.protocol", "no protocol that"),
+    (nacos(services={"pay": {"port": 80}}), "sources[0].services.pay.protocol", "missing"),
+    (nacos(dubbo={"Tri": {"port": 1, "protocol": "GRPC", "suffix": "tri"}}), "sources[0].dubbo.Tri", "no URL scheme"),
+    (nacos(dubbo={"tri": {"port": 1, "protocol": "GRPC", "suffix": "T"}}), "sources[0].dubbo.tri.suffix", "DNS name"),
+    (nacos(password="", username="bridge"), "sources[0].password", "`username` and `password` go together"),
+    (nacos(password="p", username="u", accessKey="a", secretKey="s"), "sources[0].accessKey", "a `username` too"),
+    (nacos(password="${PASSWORD}", username="bridge"), "sources[0].password", "variable PASSWORD is not set"),
+    # Eureka
+    ("sources: [{kind: eureka}]", "sources[0].address", "missing"),
+    *(
+        (eureka(**{key: value}), f"sources[0].{key}", word)
+        for key, value, word in (
+            ("address", "", "server 1 is no `http://host:port/path`"),
+            ("address", "eureka:8761", "server 1 is no `http://host:port/path`"),
+            ("address", "http://a/eureka,ftp://b/eureka", "server 2 is no `http://host:port/path`"),
+            ("address", "http://a/eureka,", "server 2 is no `http://host:port/path`"),
+            ("address", "http://a:0/eureka", "server 1 is no"),
+            ("address", "http://a:x/eureka", "server 1 is no URL"),
+            ("address", "http://a b/eureka", "server 1 has no host name or address that can be"),
+            ("address", "http://10.0.0.256/eureka", "server 1 has no host name or address that can be"),
+            ("username", "bridge", "`username` and `password` go together"),
+            ("password", "hunter2", "`password` and `username` go together"),
+            ("ca", "/etc/ca.pem", "no address begins with `https:`"),
+            ("nameFrom", "apps", "is not `app`, `vip` or `metadata:KEY`"),
+            ("nameFrom", "metadata:", "is not `app`, `vip` or `metadata:KEY`"),
+            ("suffix", "7", "it is only digits"),
+            ("port", 65_536, "is not a port, 1 to 65535"),
+            ("protocol", "HTP", 'did you mean "HTTP"?'),
+            ("securePort", "yes", "choose from: auto, never, always"),
+            ("statuses", [], "no instance would serve"),
+            ("region", "eu/a", "is not a region"),
+            ("region", " ", "is not a region"),
+            ("poll", 0.5, "is not 1 to 300 seconds"),
+            ("poll", 30_000, "is not 1 to 300 seconds"),
+            ("fullEvery", 0, "is not 1 to 1000 polls"),
+            ("fullEvery", 1_001, "is not 1 to 1000 polls"),
+        )
+    ),
+    (eureka(username="a:b", password="p"), "sources[0].username", "basic authentication cannot send"),
+    (eureka(statuses=["UP", "OUT"]), "sources[0].statuses[1]", "is no status of Eureka's"),
+    (eureka(zones={"a": "a//b"}), "sources[0].zones.a", "region/zone/subzone"),
+    (eureka(services={"pay": {"port": 0, "protocol": "HTTP"}}), "sources[0].services.pay.port", "is not a port"),
+    (eureka(services={" pay": {"port": 80, "protocol": "HTTP"}}), "sources[0].services. pay", "a key is empty, or"),
     # the rest
     (files(startupGrace=-1), "startupGrace", "is not 0 to 86400 seconds"),
     (files(push={"gap": 0}), "push.gap", "is not 0.001 to 60 seconds"),
@@ -169,6 +271,34 @@ def test_a_mistake_is_told_with_its_path_and_alone(text: str, path: str, word: s
 def test_two_keys_cannot_become_one_label() -> None:
     found = mistakes(zookeeper(labels={"a": "x", "b": "x", "c": "y"}))
     assert [one.path for one in found] == ["sources[0].labels.a", "sources[0].labels.b"]
+
+
+def test_names_that_Eureka_does_not_tell_apart_are_told() -> None:
+    port = {"port": 80, "protocol": "HTTP"}
+    found = mistakes(eureka(services={"pay": port, "Pay": port, "order": port}))
+    assert [one.path for one in found] == ["sources[0].services.pay", "sources[0].services.Pay"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        nacos(address="bridge:hunter2@nacos:8848"),
+        nacos(address="http://bridge:hunter2@nacos:8848"),
+        nacos(address="nacos:8848?password=hunter2"),
+        nacos(password="hunter2"),
+        nacos(secretKey="hunter2"),
+        nacos(username="u", password=["hunter2"]),
+        nacos(username="u", password="hunter2", accessKey="a", secretKey="hunter2"),
+        eureka(address="http://bridge:hunter2@eureka:8761/eureka"),
+        eureka(address="http://bridge:hun,hunter2@eureka:8761/eureka"),
+        eureka(address="http://eureka:8761/eureka?password=hunter2"),
+        eureka(address="http://eureka:8761/eureka#hunter2"),
+        eureka(password="hunter2"),
+        eureka(username="bridge:hunter2", password="hunter2"),
+    ],
+)
+def test_T17_no_mistake_holds_a_secret(text: str) -> None:
+    assert "hunter2" not in "".join(one.message + one.path for one in mistakes(text))
 
 
 def test_a_name_said_twice_is_told_at_the_second() -> None:

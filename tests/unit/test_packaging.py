@@ -63,7 +63,8 @@ def test_the_sdist_holds_what_the_wheel_is_built_from(built: Path) -> None:
 def test_the_wheel_runs_where_there_is_no_checkout(built: Path, tmp_path: Path) -> None:
     (wheel,) = built.glob("*.whl")
     zipfile.ZipFile(wheel).extractall(tmp_path / "site")
-    code = "import isthmus.app, isthmus.cli.main, isthmus.debug.server, isthmus.adapters.zookeeper.adapter; print('ok')"
+    adapters = ", ".join(adapter.partition(":")[0] for _, adapter in KINDS.values())
+    code = f"import isthmus.app, isthmus.cli.main, isthmus.debug.server, {adapters}; print('ok')"
     command = [sys.executable, "-P", "-c", f"import sys; sys.path.insert(0, {str(tmp_path / 'site')!r}); {code}"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
 
@@ -74,8 +75,16 @@ def test_every_kind_of_source_can_be_opened() -> None:
     for kind, options_type in zip(KINDS, options_types(), strict=True):
         assert issubclass(options_type, SourceOptions)
         assert options_type.__struct_config__.tag == kind
+    from isthmus.adapters.eureka.options import EurekaOptions
     from isthmus.adapters.files import FilesOptions
+    from isthmus.adapters.nacos.options import NacosOptions
     from isthmus.adapters.zookeeper.options import ZookeeperOptions
 
-    opened = [open_adapter(FilesOptions(directory=".")), open_adapter(ZookeeperOptions(address="127.0.0.1:2181"))]
-    assert [type(adapter).__name__ for adapter in opened] == ["FilesAdapter", "ZookeeperAdapter"]
+    opened = [
+        open_adapter(EurekaOptions(address="http://127.0.0.1:8761/eureka")),
+        open_adapter(FilesOptions(directory=".")),
+        open_adapter(NacosOptions(address="127.0.0.1:8848")),
+        open_adapter(ZookeeperOptions(address="127.0.0.1:2181")),
+    ]
+    names = [type(adapter).__name__ for adapter in opened]
+    assert names == ["EurekaAdapter", "FilesAdapter", "NacosAdapter", "ZookeeperAdapter"]
