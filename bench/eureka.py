@@ -128,7 +128,7 @@ async def _change(server: Eureka, one: RawSubscriber, apps: int, setting: _Setti
         say(f"change {index + 1}: {adds[-1].seconds:.2f} s added, {removals[-1].seconds:.2f} s removed")
     asked = [_monotonic(request) for request in server.requests()]
     return {
-        "longest_expected_seconds": setting.poll * 1.1 + setting.cache,
+        "poll_and_cache_seconds": setting.poll * 1.1 + setting.cache,
         "add": _summaries(adds, asked),
         "remove": _summaries(removals, asked),
     }

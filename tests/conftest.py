@@ -22,9 +22,10 @@ from tests.rig.istiod import Istiod
 from tests.rig.nacos import Nacos
 from tests.rig.nacos_spring import NacosSpringClient
 from tests.rig.nacos_writer import NacosWriter, prove_push
+from tests.rig.py_eureka import PyEurekaClient
 from tests.rig.spring import SpringClient
 from tests.rig.tools import MissingToolError
-from tests.rig.wait import wait_for
+from tests.rig.wait import wait_for, wait_for_async
 from tests.rig.zookeeper import ZooKeeper
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ settings.register_profile("isthmus", deadline=None, suppress_health_check=[Healt
 settings.load_profile("isthmus")
 
 THREADS_END_WITHIN_S = 60.0
+TASKS_END_WITHIN_S = 60.0
 # grpc keeps this thread for the life of the process, by design.
 THREADS_THAT_STAY = ("_poll_wrapper",)
 
@@ -68,8 +70,12 @@ def no_task_left_behind(request: pytest.FixtureRequest, no_thread_left_behind: N
 @pytest.fixture
 async def _task_check() -> AsyncIterator[None]:
     yield
-    leftover = asyncio.all_tasks() - {asyncio.current_task()}
-    assert not leftover, f"tasks that outlive the test: {leftover}"
+
+    def leftover() -> set[asyncio.Task[Any]]:
+        return asyncio.all_tasks() - {asyncio.current_task()}
+
+    # gRPC needs a moment for the calls that were cancelled.
+    await wait_for_async(lambda: not leftover(), TASKS_END_WITHIN_S, f"end of the test's tasks {leftover()}")
 
 
 class Parts:
@@ -187,6 +193,15 @@ def spring_client(
     """Give a function that starts Spring Cloud services; its arguments are SpringClient's, without the folder."""
     parts.need("eureka-client")
     return lambda *arguments, **options: running(SpringClient(tmp_path / "spring", *arguments, **options))
+
+
+@pytest.fixture
+def py_eureka_client(
+    parts: Parts, tmp_path: Path, running: Callable[[PyEurekaClient], PyEurekaClient]
+) -> Callable[..., PyEurekaClient]:
+    """Give a function that starts clients of a Eureka; its arguments are PyEurekaClient's, without the folder."""
+    parts.need("py-eureka-client")
+    return lambda *arguments, **options: running(PyEurekaClient(tmp_path / "py-eureka", *arguments, **options))
 
 
 @pytest.fixture(scope="session")

