@@ -34,7 +34,7 @@ def test_G4_NA5_no_live_endpoint_leaves_while_a_nacos_comes_back_empty(
     server = nacos_server(version=version)
     one, other, dead = (nacos_writer(server) for _ in range(3))
     one.register("user-service", ONE)
-    started = bridge([{"kind": "nacos", "address": server.address, "settle": 45}])
+    started = bridge([{"kind": "nacos", "address": server.address, "settle": 25}])
     with subscribed(started, tmp_path) as subscriber:
         told = subscriber.told_last
         wait_for(lambda: told(NAME) == {"10.0.0.1:8080"}, TIMEOUT, "the first one at the subscriber")

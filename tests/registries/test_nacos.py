@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from tests.conftest import Parts
     from tests.registries.recorder import Recorder
     from tests.rig.dubbo import DubboProvider
+    from tests.rig.nacos_spring import NacosSpringClient
     from tests.rig.nacos_writer import NacosWriter
 
 VERSIONS = ("2", "3")
@@ -275,6 +276,38 @@ async def test_G3_a_frozen_server_is_noticed_and_nothing_is_withdrawn(
         # Its client reconnects, too; what it has then is what counts.
         await wait_for_async(lambda: seen.stale_reason is None, TIMEOUT, "contact again")
         await until(seen, a, "10.0.0.1:8080")
+
+
+async def test_a_spring_cloud_service_comes_and_goes(
+    nacos: Nacos, nacos_spring_client: Callable[..., NacosSpringClient], group: str
+) -> None:
+    client = nacos_spring_client(nacos, "order-service", group=group, weight=2.5, metadata={"version": "v2"})
+    async with watching(nacos.address, groups=(group,), labels={"version": "version"}) as seen:
+        order = key(group, "order-service")
+        await until(seen, order, client.address)
+        assert seen.services[order].host == "order-service.mesh"
+        assert seen.services[order].ports == (Port(80, "http", "HTTP"),)
+        assert seen.services[order].endpoints[0].workload.labels == (("version", "v2"),)
+        await asyncio.to_thread(client.stop)
+        await until(seen, order)
+
+
+async def test_a_name_in_chinese_gets_a_host_of_its_own(
+    nacos_server: Callable[..., Nacos], nacos_writer: Callable[..., NacosWriter]
+) -> None:
+    # Nacos takes only Latin letters unless it is told not to look.
+    server = nacos_server(version="3", settings={"nacos.core.param.check.enabled": "false"})
+    writer = nacos_writer(server)
+    writer.register("用户服务", Instance("10.0.0.1", 8080))
+    writer.register("订单服务", Instance("10.0.0.2", 8080))
+    async with watching(server.address) as seen:
+        await until(seen, key("DEFAULT_GROUP", "用户服务"), "10.0.0.1:8080")
+        await until(seen, key("DEFAULT_GROUP", "订单服务"), "10.0.0.2:8080")
+        hosts = {one.host for one in seen.services.values()}
+        assert len(hosts) == 2
+        assert all(host.isascii() and host.endswith(".mesh") for host in hosts)
+        writer.deregister("用户服务", Instance("10.0.0.1", 8080))
+        await until(seen, key("DEFAULT_GROUP", "用户服务"))
 
 
 async def test_dubbo_in_nacos_has_the_hosts_that_it_has_in_zookeeper(
