@@ -1,4 +1,4 @@
-"""Names and ports of application services: what registries of applications (Nacos, Eureka) have in common (pure).
+"""Names and ports of application services: what registries of them have in common (pure).
 
 An application is a name and the instances that answer for it; its version and its interfaces are its own affair. The
 same application in two registries gets the same host and the same identity, and so becomes one service of the mesh

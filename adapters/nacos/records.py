@@ -15,42 +15,44 @@ there is no threshold here.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from math import isfinite
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, field
 from msgspec.structs import replace
 
-from isthmus.adapters.applications import (
-    DEFAULT_PORT,
-    DEFAULT_SUFFIX,
-    ApplicationPort,
-    application_host,
-    application_identity,
-    port_of,
-)
 from isthmus.adapters.dubbo import (
     DubboName,
-    DubboRules,
     Provider,
     Reading,
-    chosen_labels,
-    dubbo_port,
     dubbo_service,
     provider_of,
     require_known,
     shown,
 )
-from isthmus.adapters.weights import USUAL_WEIGHT, scale_weights
+from isthmus.adapters.instances import (
+    ApplicationRules,
+    Group,
+    Member,
+    application,
+    bare_address,
+    decode,
+    gather,
+    key_of,
+    place_of,
+    require_port,
+    texts,
+)
 from isthmus.registry import codes
 from isthmus.registry.errors import RecordError
-from isthmus.registry.model import Endpoint, Refusal, Service, WorkloadEntry
+from isthmus.registry.model import Refusal, Service
 from isthmus.registry.policy import RECORD_LENGTH
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
+
+    from isthmus.adapters.dubbo import DubboRules
 
 DEFAULT_CLUSTER = "DEFAULT"
 _DEFAULT_WEIGHT = 1.0
@@ -58,11 +60,6 @@ _DEFAULT_SCHEME = "dubbo"
 _PROVIDERS = "providers:"
 # What else Dubbo keeps in Nacos; nobody is called there.
 _NOT_SERVICES = ("consumers:", "routers:", "configurators:")
-_ENDPOINTS = "dubbo.endpoints"
-_SEPARATORS = str.maketrans({char: f"%{ord(char):02X}" for char in "%/#"})
-
-Key = TypeVar("Key")
-Taken = TypeVar("Taken")
 
 
 class Scope(Struct, frozen=True):
@@ -80,24 +77,17 @@ class Scope(Struct, frozen=True):
     kubernetes_namespace: str
 
 
-class NacosRules(Struct, frozen=True):
+class NacosRules(ApplicationRules, frozen=True):
     """What the operator says of one source.
 
     dubbo: how Dubbo's providers are published; its namespace gives way to that of the scope.
-    suffix, port: of all applications; `services` holds the ports of those that have another, by name.
-    labels: metadata key -> label key, for applications as `dubbo.labels` is for interfaces. Nothing else goes out.
     clusters: only instances of these clusters of Nacos; (): of all.
     localities: cluster of Nacos -> `region/zone/subzone`.
     healthy_only: whether instances that Nacos calls unhealthy are left out.
     """
 
-    dubbo: DubboRules
-    suffix: str = DEFAULT_SUFFIX
-    port: ApplicationPort = DEFAULT_PORT
-    services: dict[str, ApplicationPort] = {}
-    labels: dict[str, str] = {}
     clusters: tuple[str, ...] = ()
-    localities: dict[str, str] = {}
+    localities: dict[str, str] = field(default_factory=dict)
     healthy_only: bool = True
 
 
@@ -150,14 +140,7 @@ class _Record(Struct, rename="camel"):
     metadata: dict[str, Any] | None = None
 
 
-class _Exposed(Struct):
-    port: int
-    protocol: str
-
-
 _RECORD = msgspec.json.Decoder(_Record, strict=False)
-_EXPOSED = msgspec.json.Decoder(tuple[_Exposed, ...], strict=False)
-_Decoded = TypeVar("_Decoded")
 
 
 def parse_instance(record: bytes) -> Instance:
@@ -167,29 +150,17 @@ def parse_instance(record: bytes) -> Instance:
     """
     if len(record) > RECORD_LENGTH:
         raise RecordError(codes.TOO_LONG, f"the record has {len(record)} bytes; {RECORD_LENGTH} are read")
-    said = _decode(_RECORD, record, "the record")
-    address = said.ip or ""
-    if address.startswith("[") and address.endswith("]"):
-        address = address[1:-1]
+    said = decode(_RECORD, record, "the record")
     return Instance(
-        address,
+        bare_address(said.ip or ""),
         said.port or 0,
         _weight(said.weight),
         said.healthy is not False,
         said.enabled is not False,
         said.cluster_name or DEFAULT_CLUSTER,
-        {key: text for key, value in (said.metadata or {}).items() if (text := _text(value)) is not None},
+        texts(said.metadata),
         record.decode(),
     )
-
-
-def _decode(decoder: msgspec.json.Decoder[_Decoded], text: bytes | str, what: str) -> _Decoded:
-    try:
-        return decoder.decode(text)
-    except (msgspec.MsgspecError, UnicodeError) as error:
-        raise RecordError(codes.GARBLED, f"{what} cannot be read: {error!s:.200}") from error
-    except RecursionError as error:
-        raise RecordError(codes.GARBLED, f"{what} is nested too deep") from error
 
 
 def _weight(said: object) -> float:
@@ -203,63 +174,15 @@ def _weight(said: object) -> float:
     return weight if isfinite(weight) else _DEFAULT_WEIGHT
 
 
-def _text(value: object) -> str | None:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return str(value) if isinstance(value, str | int | float) else None
-
-
 def _gate(instance: Instance, port: int, rules: NacosRules) -> None:
     """Raise RecordError where an instance takes no traffic (NA8)."""
-    if not 0 < port < 65_536:
-        raise RecordError(codes.BAD_PORT, f"port {port!s:.40} is not a number from 1 to 65535")
+    require_port(port)
     if not instance.enabled:
         raise RecordError(codes.DISABLED, "the instance is disabled")
     if instance.weight <= 0:
         raise RecordError(codes.ZERO_WEIGHT, "weight 0 takes the instance out of traffic")
     if rules.healthy_only and not instance.healthy:
         raise RecordError(codes.UNHEALTHY, "Nacos says that the instance is not healthy")
-
-
-# The instances of one service.
-
-
-class _Group(Generic[Taken]):
-    """The instances that make one service, and what was refused of them."""
-
-    def __init__(self) -> None:
-        self.taken: list[tuple[Instance, Taken]] = []
-        self.refused: list[Refusal] = []
-
-
-def _gather(
-    instances: Iterable[Instance],
-    rules: NacosRules,
-    place: Callable[[Instance], tuple[Key, int]],
-    take: Callable[[Instance, Key, int], Taken],
-) -> tuple[dict[Key, _Group[Taken]], list[Refusal]]:
-    """Sort instances into services; return these, and the refusals of those that belong to none.
-
-    `place` tells an instance's service and port, `take` what is needed of it; either may raise RecordError.
-    """
-    groups: dict[Key, _Group[Taken]] = defaultdict(_Group)
-    unplaced: list[Refusal] = []
-    for instance in instances:
-        refused = unplaced
-        try:
-            key, port = place(instance)
-            refused = groups[key].refused
-            _gate(instance, port, rules)
-            groups[key].taken.append((instance, take(instance, key, port)))
-        except RecordError as error:
-            refused.append(Refusal(error.code, error.reason, shown(instance.record)))
-    return groups, unplaced
-
-
-def _key(scope: Scope, name: str, mark: str = "") -> str:
-    """Return `namespace/group/name[#mark]`; a separator within a part is percent-encoded."""
-    parts = (part.translate(_SEPARATORS) for part in (scope.namespace, scope.group, name))
-    return "/".join(parts) + (f"#{mark}" if mark else "")
 
 
 # Dubbo's interfaces.
@@ -275,18 +198,18 @@ def _read_interface(
         require_known(scheme, dubbo)
         return DubboName(scheme, *_names(name, instance.metadata), scope.qualifiers), instance.port
 
-    def take(instance: Instance, known: DubboName, port: int) -> Provider:
+    def take(instance: Instance, known: DubboName, port: int) -> tuple[str, Provider]:
+        _gate(instance, port, rules)
         locality = rules.localities.get(instance.cluster, "")
-        return provider_of(known.scheme, instance.address, port, instance.metadata, dubbo, locality)
+        return instance.record, provider_of(known.scheme, instance.address, port, instance.metadata, dubbo, locality)
 
-    groups, unplaced = _gather(instances, rules, place, take)
+    groups, unplaced = gather(instances, place, take)
     if not groups and (scheme := _presumed_scheme(dubbo)):
-        groups[DubboName(scheme, *_names(name, {}), scope.qualifiers)] = _Group()
+        groups[DubboName(scheme, *_names(name, {}), scope.qualifiers)] = Group()
     services: list[Service] = []
     for known, group in groups.items():
-        members = [(instance.record, provider) for instance, provider in group.taken]
         key = _key(scope, name, _mark(name, known))
-        services.append(replace(dubbo_service(known, members, dubbo), key=key, refused=tuple(group.refused)))
+        services.append(replace(dubbo_service(known, group.taken, dubbo), key=key, refused=tuple(group.refused)))
     return services, unplaced
 
 
@@ -320,59 +243,27 @@ def _presumed_scheme(dubbo: DubboRules) -> str | None:
 def _read_application(
     scope: Scope, name: str, instances: list[Instance], rules: NacosRules
 ) -> tuple[list[Service], list[Refusal]]:
-    groups, unplaced = _gather(
-        instances, rules, lambda instance: _exposed(instance, rules.dubbo), lambda _instance, _scheme, port: port
-    )
+    placed = replace(rules, dubbo=replace(rules.dubbo, namespace=scope.kubernetes_namespace))
+
+    def take(instance: Instance, _scheme: str, port: int) -> Member:
+        _gate(instance, port, rules)
+        locality = rules.localities.get(instance.cluster, "")
+        return Member(instance.address, port, instance.weight, instance.metadata, locality, instance.record)
+
+    groups, unplaced = gather(instances, lambda one: place_of(one.metadata, one.port, rules.dubbo), take)
     if not groups:
-        groups[""] = _Group()
-    return [_application(scope, name, scheme, group, rules) for scheme, group in groups.items()], unplaced
-
-
-def _exposed(instance: Instance, dubbo: DubboRules) -> tuple[str, int]:
-    """Return the scheme that an instance speaks and the port where it does: `""` and its own where it is not Dubbo's.
-
-    Of several endpoints of Dubbo's it is the one that has the instance's port, or else the first one known.
-    """
-    text = instance.metadata.get(_ENDPOINTS)
-    endpoints = _decode(_EXPOSED, text, _ENDPOINTS) if text else ()
-    if not endpoints:
-        return "", instance.port
-    own = [one for one in endpoints if one.port == instance.port] or endpoints
-    found = next((one for one in own if one.protocol in dubbo.protocols), own[0])
-    require_known(found.protocol, dubbo)
-    return found.protocol, found.port
-
-
-def _application(scope: Scope, name: str, scheme: str, group: _Group[int], rules: NacosRules) -> Service:
-    identity = application_identity(name, scope.qualifiers)
-    if scheme:
-        port, suffix, identity = (
-            dubbo_port(scheme, rules.dubbo),
-            rules.dubbo.protocols[scheme].suffix,
-            f"dubbo-{identity}",
+        groups[""] = Group()
+    services = [
+        replace(
+            application(name, scheme, group.taken, placed, scope.qualifiers),
+            key=_key(scope, name, scheme),
+            refused=tuple(group.refused),
         )
-    else:
-        port, suffix = port_of(rules.services.get(name, rules.port)), rules.suffix
-    weights = scale_weights([instance.weight for instance, _ in group.taken])
-    return Service(
-        key=_key(scope, name, scheme),
-        identity=identity,
-        namespace=scope.kubernetes_namespace,
-        host=application_host(name, suffix, scope.qualifiers),
-        ports=(port,),
-        endpoints=tuple(
-            Endpoint(
-                WorkloadEntry(
-                    instance.address,
-                    ((port.name, number),),
-                    chosen_labels(instance.metadata, rules.labels),
-                    weight,
-                    rules.localities.get(instance.cluster, ""),
-                ),
-                instance.record,
-            )
-            for (instance, number), weight in zip(group.taken, weights, strict=True)
-        ),
-        refused=tuple(group.refused),
-        usual_weight=USUAL_WEIGHT,
-    )
+        for scheme, group in groups.items()
+    ]
+    return services, unplaced
+
+
+def _key(scope: Scope, name: str, mark: str = "") -> str:
+    """Return `namespace/group/name[#mark]`."""
+    return key_of(scope.namespace, scope.group, name, mark=mark)

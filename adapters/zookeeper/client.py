@@ -47,6 +47,13 @@ class Children(Struct, frozen=True):
     zxid: int
 
 
+class Content(Struct, frozen=True):
+    """The data of a node and the transaction that last changed it."""
+
+    data: bytes
+    zxid: int
+
+
 class ZookeeperClient:
     """Reads with watches over one kazoo client; all methods belong to the event loop."""
 
@@ -106,6 +113,17 @@ class ZookeeperClient:
                     return None
             else:
                 return Children(tuple(names), stat.pzxid)
+
+    async def content(self, path: str) -> Content | None:
+        """Read the data of a node and watch it; None where the node is not there, and then it is not watched.
+
+        Raises as `children` does.
+        """
+        try:
+            data, stat = await self._call(self._kazoo.get_async, path, watch=self._on_watch)
+        except NoNodeError:
+            return None
+        return Content(data, stat.mzxid)
 
     async def catch_up(self, path: str) -> None:
         """Have the server that we are connected to catch up with its leader before the next read of `path` (ZK6)."""

@@ -50,8 +50,19 @@ def _zookeeper_address(value: str) -> Iterator[Fault]:
 
 
 def _root(value: str) -> Iterator[Fault]:
-    if not _is_node(value):
-        yield Fault("is not the path of a node, such as `/dubbo`")
+    if value and not _is_node(value):
+        yield Fault('is not the path of a node, such as `/dubbo` or `/services`; "" stands for none')
+
+
+def _whole_zookeeper(value: Mapping[str, object]) -> Iterator[Fault]:
+    root, applications = value.get("root", "/dubbo"), value.get("applications", "/services")
+    if not isinstance(root, str) or not isinstance(applications, str):
+        return
+    place = "applications" if "applications" in value else "root"
+    if not root and not applications:
+        yield Fault("neither interfaces nor applications would be read", (place,), quoting=False)
+    elif root == applications:
+        yield Fault("`root` and `applications` are the same node", (place,))
 
 
 def _digest(value: str) -> Iterator[Fault]:
@@ -231,9 +242,15 @@ SOURCE_RULES: Rules = {
         "settle": seconds(0, DAY),
     },
     ZookeeperOptions: {
+        "": _whole_zookeeper,
         "address": _zookeeper_address,
         "root": _root,
+        "applications": _root,
         "protocols": _protocols,
+        "suffix": values.suffix,
+        "port": values.port,
+        "protocol": values.protocol,
+        "services": values.keyed,
         "sessionTimeout": seconds(0.1, 300),
         "reconcile": seconds(0.1, DAY),
         "digest": _digest,

@@ -84,6 +84,8 @@ def zookeeper_source(zookeeper: ZooKeeper, port: int) -> dict[str, Any]:
         "kind": "zookeeper",
         "address": zookeeper.address,
         "namespace": "dubbo",
+        # Dubbo 3 registers its application, too, whose service would have the same port.
+        "applications": "",
         "protocols": protocols,
     }
 

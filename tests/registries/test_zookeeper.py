@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -16,17 +15,15 @@ from isthmus.adapters.zookeeper.options import ZookeeperOptions
 from isthmus.registry import codes
 from isthmus.registry.errors import SourceDenied
 from tests.registries.recorder import Recorder
+from tests.registries.zookeeper_watch import TIMEOUT, sessions, until, watching
 from tests.rig.proxy import proxy_to
 from tests.rig.wait import wait_for_async
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from kazoo.client import KazooClient
 
     from tests.rig.zookeeper import ZooKeeper
 
-TIMEOUT = 120.0
 KEY = "dubbo:a.B"
 
 
@@ -38,28 +35,6 @@ def register(client: KazooClient, name: str, *nodes: str, ephemeral: bool = Fals
     client.ensure_path(f"/dubbo/{name}/providers")
     for one in nodes:
         client.create(f"/dubbo/{name}/providers/{one}", ephemeral=ephemeral)
-
-
-@asynccontextmanager
-async def watching(server: ZooKeeper, **options: object) -> AsyncIterator[Recorder]:
-    """Run an adapter until the block ends; its failure fails the test."""
-    recorder = Recorder()
-    fields: dict[str, object] = {"name": "zk", "address": server.address, "session_timeout": 2.0, **options}
-    adapter = ZookeeperAdapter(ZookeeperOptions(**fields))  # type: ignore[arg-type]
-    async with asyncio.TaskGroup() as tasks:
-        running = tasks.create_task(adapter.run(recorder))
-        try:
-            yield recorder
-        finally:
-            running.cancel()
-
-
-async def until(recorder: Recorder, key: str, *expected: str) -> None:
-    await wait_for_async(
-        lambda: recorder.syncs and recorder.addresses(key) == sorted(expected),
-        TIMEOUT,
-        f"{key} at {expected}, seen {recorder.history[-5:]}",
-    )
 
 
 async def test_a_provider_that_comes_and_goes(zookeeper: ZooKeeper) -> None:
@@ -221,10 +196,10 @@ async def test_ZK4_an_expired_session_is_a_full_read_and_compare_and_never_a_wit
         ):
             await until(seen, KEY, "10.0.0.1:20880", "10.0.0.2:20880")
             seen.watch_fewest()
-            await wait_for_async(lambda: _sessions(zookeeper) == 2, TIMEOUT, "a session of the adapter beside ours")
+            await wait_for_async(lambda: sessions(zookeeper) == 2, TIMEOUT, "a session of the adapter beside ours")
             syncs = seen.syncs
             network.cut()
-            await wait_for_async(lambda: _sessions(zookeeper) == 1, TIMEOUT, "the end of the adapter's session")
+            await wait_for_async(lambda: sessions(zookeeper) == 1, TIMEOUT, "the end of the adapter's session")
             register(client, "a.B", node("10.0.0.4"))
             client.delete(f"/dubbo/a.B/providers/{node('10.0.0.1')}")
             assert len(seen.addresses(KEY)) == 2
@@ -235,12 +210,6 @@ async def test_ZK4_an_expired_session_is_a_full_read_and_compare_and_never_a_wit
             assert seen.fewest == {KEY: 2, "dubbo:c.D": 1}
             client.delete(f"/dubbo/c.D/providers/{node('10.0.0.3')}")
             await until(seen, "dubbo:c.D")
-
-
-def _sessions(server: ZooKeeper) -> int:
-    """Return how many sessions the server keeps alive."""
-    figures = dict(line.split("\t", 1) for line in server.ask("mntr").splitlines() if "\t" in line)
-    return int(figures["zk_global_sessions"])
 
 
 async def test_ZK8_a_node_that_we_may_not_read_is_not_an_empty_one(zookeeper: ZooKeeper) -> None:

@@ -18,8 +18,11 @@ from isthmus.adapters.files import read_file
 from isthmus.adapters.nacos import scopes
 from isthmus.adapters.nacos.options import NacosOptions
 from isthmus.adapters.nacos.records import Scope, read_service
+from isthmus.adapters.zookeeper import instances
+from isthmus.adapters.zookeeper.options import ZookeeperOptions
 from isthmus.config import config_from_text
 from isthmus.registry import codes
+from isthmus.registry.policy import Policy, admit
 
 if TYPE_CHECKING:
     from isthmus.registry.model import Service
@@ -108,7 +111,19 @@ def test_what_becomes_of_an_instance_of_Eureka_is_as_shown() -> None:
     rows_of("eureka.md", service)
 
 
-@pytest.mark.parametrize(("page", "options"), [("nacos.md", NacosOptions), ("eureka.md", EurekaOptions)])
+def test_what_becomes_of_an_instance_in_ZooKeeper_is_as_shown() -> None:
+    options, record = example_of("zookeeper.md")
+    assert isinstance(options, ZookeeperOptions)
+    policy = Policy("zk-main", locality=options.locality)
+    reading = instances.read_application("/services", "pay-service", [record], instances.rules_of(options))
+    (service,) = reading.services.values()
+    rows_of("zookeeper.md", admit(service, policy))
+
+
+@pytest.mark.parametrize(
+    ("page", "options"),
+    [("nacos.md", NacosOptions), ("eureka.md", EurekaOptions), ("zookeeper.md", ZookeeperOptions)],
+)
 def test_every_key_of_a_source_is_on_its_page(page: str, options: type[SourceOptions]) -> None:
     """A table row begins with the keys it is for; what is on it beside those of every source."""
     text = (CHECKOUT / "docs" / page).read_text()

@@ -128,6 +128,16 @@ FAULTS = [
     (zookeeper(root="dubbo"), "sources[0].root", "is not the path of a node"),
     (zookeeper(root="/"), "sources[0].root", "is not the path of a node"),
     (zookeeper(root="/a/../b"), "sources[0].root", "is not the path of a node"),
+    (zookeeper(applications="services"), "sources[0].applications", "is not the path of a node"),
+    (zookeeper(applications="/"), "sources[0].applications", "is not the path of a node"),
+    (zookeeper(applications="", root=""), "sources[0].applications", "neither interfaces nor applications"),
+    (zookeeper(applications="/dubbo"), "sources[0].applications", "are the same node"),
+    (zookeeper(root="/services"), "sources[0].root", "are the same node"),
+    (zookeeper(suffix="S"), "sources[0].suffix", "is not the end of a DNS name"),
+    (zookeeper(port=0), "sources[0].port", "is not a port, 1 to 65535"),
+    (zookeeper(protocol="HTP"), "sources[0].protocol", 'did you mean "HTTP"?'),
+    (zookeeper(services={"": {"port": 80, "protocol": "HTTP"}}), "sources[0].services", "a key is empty"),
+    (zookeeper(services={"pay": {"port": 0, "protocol": "HTTP"}}), "sources[0].services.pay.port", "is not a port"),
     (zookeeper(digest="password"), "sources[0].digest", "must be `user:password`"),
     (zookeeper(sessionTimeout=0), "sources[0].sessionTimeout", "is not 0.1 to 300 seconds"),
     (zookeeper(sessionTimeout=10_000), "sources[0].sessionTimeout", "is not 0.1 to 300 seconds"),
@@ -271,6 +281,13 @@ def test_a_mistake_is_told_with_its_path_and_alone(text: str, path: str, word: s
 def test_two_keys_cannot_become_one_label() -> None:
     found = mistakes(zookeeper(labels={"a": "x", "b": "x", "c": "y"}))
     assert [one.path for one in found] == ["sources[0].labels.a", "sources[0].labels.b"]
+
+
+@pytest.mark.parametrize(
+    "options", [{"root": ""}, {"applications": ""}, {"root": "/services/rpc"}, {"applications": "/dubbo/services"}]
+)
+def test_either_kind_of_registration_in_ZooKeeper_can_be_left_out(options: dict[str, object]) -> None:
+    assert config_from_text(zookeeper(**options), {}).sources
 
 
 def test_names_that_Eureka_does_not_tell_apart_are_told() -> None:

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from isthmus.adapters.zookeeper.adapter import ZookeeperAdapter
 from isthmus.adapters.zookeeper.client import Children
-from isthmus.adapters.zookeeper.options import ZookeeperOptions
+from isthmus.adapters.zookeeper.nodes import Nodes
 
 if TYPE_CHECKING:
     from isthmus.adapters.zookeeper.client import ZookeeperClient
@@ -32,22 +31,22 @@ class LaggingServer:
 
 
 async def test_ZK6_an_older_state_than_the_known_one_is_read_again_after_a_sync() -> None:
-    adapter = ZookeeperAdapter(ZookeeperOptions(name="zk", address="127.0.0.1:2181"))
+    nodes = Nodes()
     server = LaggingServer(Children(("new",), 7), Children((), 3), Children(("new",), 7), Children(("newer",), 8))
     client = cast("ZookeeperClient", server)
 
-    read = [await adapter._children(client, "/dubbo/a.B/providers") for _ in range(3)]
+    read = [await nodes.children(client, "/dubbo/a.B/providers") for _ in range(3)]
 
     assert [children.names for children in read if children] == [("new",), ("new",), ("newer",)]
     assert server.caught_up == ["/dubbo/a.B/providers"]
 
 
 async def test_ZK6_a_known_node_that_is_missing_is_looked_for_again_after_a_sync() -> None:
-    adapter = ZookeeperAdapter(ZookeeperOptions(name="zk", address="127.0.0.1:2181"))
+    nodes = Nodes()
     server = LaggingServer(Children(("one",), 7), None, Children(("one",), 7), None, None, None)
     client = cast("ZookeeperClient", server)
 
-    read = [await adapter._children(client, "/dubbo/a.B/providers") for _ in range(4)]
+    read = [await nodes.children(client, "/dubbo/a.B/providers") for _ in range(4)]
 
     assert [children.names if children else None for children in read] == [("one",), ("one",), None, None]
     assert server.caught_up == ["/dubbo/a.B/providers"] * 2
