@@ -17,11 +17,12 @@ _log = logging.getLogger("isthmus.adapters")
 
 FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 30.0
-GOOD_AFTER = 30.0
+# Longer than an answer is waited for: a run that only waited for one was not good.
+GOOD_AFTER = 60.0
 
 
 class Backoff:
-    """Exponential with full jitter; begins anew once a run has been good for 30 s (G10). Pure: randomness is given."""
+    """Exponential with full jitter; begins anew once a run has been good for 60 s (G10). Pure: randomness is given."""
 
     def __init__(self, chance: random.Random) -> None:
         self._chance = chance
@@ -41,7 +42,7 @@ async def supervise(name: str, adapter: Adapter, sink: Sink, backoff: Backoff) -
     while True:
         started = loop.time()
         try:
-            await adapter.run(sink)
+            await _run_once(adapter, sink)
             reason = "the adapter ended"
         except SourceError as error:
             reason = str(error)
@@ -51,3 +52,20 @@ async def supervise(name: str, adapter: Adapter, sink: Sink, backoff: Backoff) -
             _log.exception("source %s: a bug, please report it", name)
         sink.stale(sink.connected(), reason)
         await asyncio.sleep(backoff.pause(loop.time() - started))
+
+
+async def _run_once(adapter: Adapter, sink: Sink) -> None:
+    """Run an adapter in a task of its own, so that a cancellation of ours is never lost.
+
+    A TaskGroup that fails at the moment of its cancellation raises what it failed of, and not the cancellation.
+    """
+    run = asyncio.create_task(adapter.run(sink))
+    try:
+        await asyncio.wait((run,))
+    except asyncio.CancelledError:
+        run.cancel()
+        await asyncio.wait((run,))
+        if not run.cancelled():
+            _log.debug("ended with %r", run.exception())
+        raise
+    run.result()
