@@ -9,7 +9,7 @@ import hmac
 import time
 from typing import TYPE_CHECKING
 
-from isthmus.registry.errors import SourceUnavailable
+from isthmus.registry.errors import SourceDenied, SourceUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 # A token is renewed when this share of its life is over; where that fails, it is tried again after some seconds.
 _RENEWED_AFTER = 0.8
 _TRIED_AGAIN_AFTER = 5.0
+# A token this new was refused for what it may not do, and another one may not either.
+_YOUNG = 10.0
 # What Nacos calls the header.
 _TOKEN_NAME = "accessToken"  # noqa: S105
 
@@ -42,13 +44,15 @@ class Access:
         self._token = ""
         self._renew_at = float("-inf")
         self._ends_at = float("-inf")
+        self._got_at = float("-inf")
         self._renewing = asyncio.Lock()
 
     async def headers(self, resource: str = "") -> dict[str, str]:
         """Return the headers for a question about a resource. Raises SourceDenied and SourceUnavailable: no login."""
         if self._login is not None:
-            if asyncio.get_running_loop().time() >= self._renew_at:
-                await self.renew({_TOKEN_NAME: self._token})
+            async with self._renewing:
+                if asyncio.get_running_loop().time() >= self._renew_at:
+                    await self._log_in(self._login)
             return {_TOKEN_NAME: self._token}
         if self._keys[0]:
             # Servers compare it with their wall clock.
@@ -56,23 +60,26 @@ class Access:
         return {}
 
     async def renew(self, used: dict[str, str]) -> bool:
-        """Get a token other than the one that was used; tell whether there is one now. Raises as `headers`."""
+        """Get a token other than the one that was refused; tell whether there is one now. Raises as `headers`."""
         if self._login is None:
             return False
         async with self._renewing:
-            if used.get(_TOKEN_NAME) == self._token:
-                await self._log_in(self._login)
-        return True
+            if used.get(_TOKEN_NAME) != self._token:
+                return True
+            if asyncio.get_running_loop().time() - self._got_at < _YOUNG:
+                return False
+            await self._log_in(self._login)
+        return used.get(_TOKEN_NAME) != self._token
 
     async def _log_in(self, login: Callable[[], Awaitable[Login]]) -> None:
         now = asyncio.get_running_loop().time()
         try:
             answer = await login()
-        except SourceUnavailable:
+        except (SourceUnavailable, SourceDenied):
             if now >= self._ends_at:
                 raise
             self._renew_at = now + _TRIED_AGAIN_AFTER
         else:
-            self._token = answer.access_token
+            self._token, self._got_at = answer.access_token, now
             self._renew_at = now + answer.token_ttl * _RENEWED_AFTER
             self._ends_at = now + answer.token_ttl

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from isthmus.adapters.kept import Kept
 from isthmus.adapters.nacos.access import Access
 from isthmus.adapters.nacos.connection import connect
 from isthmus.adapters.nacos.naming import NamingClient
 from isthmus.adapters.nacos.pages import NacosPages
 from isthmus.adapters.nacos.scopes import Directory, rules_of
-from isthmus.adapters.nacos.watch import Memory, Watch
+from isthmus.adapters.nacos.watch import Intervals, Memory, Watch
 from isthmus.adapters.tasks import first_error
 from isthmus.adapters.web import web_session
 from isthmus.registry.errors import SourceError
@@ -30,7 +30,7 @@ class NacosAdapter:
         self._rules = rules_of(options)
         self._servers = tuple(_host_port(server) for server in options.address.split(","))
         self._turn = 0
-        self._memory = Memory(Kept())
+        self._memory = Memory()
 
     async def run(self, sink: Sink) -> None:
         """Watch one server until it is lost. Raises SourceUnavailable: it is; SourceDenied: it refuses us.
@@ -52,21 +52,12 @@ class NacosAdapter:
             )
             pages.access = access
             naming = NamingClient(connection, access)
-            directory = Directory(options, naming, pages)
+            directory = Directory(options, naming, pages, self._memory.tenants)
             async with first_error(), asyncio.TaskGroup() as tasks:
                 tasks.create_task(connection.receive())
-                tasks.create_task(connection.check_health())
                 await directory.refresh()
-                watch = Watch(
-                    self._memory,
-                    naming,
-                    directory,
-                    self._rules,
-                    sink,
-                    listing=options.listing,
-                    reconcile=options.reconcile,
-                )
-                await watch.run()
+                intervals = Intervals(options.listing, options.reconcile)
+                await Watch(self._memory, naming, directory, self._rules, sink, intervals).run()
 
 
 def _host_port(server: str) -> tuple[str, int]:
@@ -75,7 +66,9 @@ def _host_port(server: str) -> tuple[str, int]:
 
 
 def _read_authorities(path: str) -> bytes:
-    """Return the PEM text of a file, nothing for none. Raises SourceError: it cannot be read."""
+    """Return the PEM text of a file, of the system's where there is none. Raises SourceError: it cannot be read."""
+    # gRPC brings its own; left to itself it would trust others than HTTP does.
+    path = path or ssl.get_default_verify_paths().cafile or ""
     try:
         return Path(path).read_bytes() if path else b""
     except OSError as error:

@@ -18,9 +18,11 @@ from isthmus.adapters.nacos import wire
 from isthmus.adapters.nacos.wire import (
     OK,
     Answer,
+    Forbidden,
     Push,
     ServerRequest,
     ServiceInfo,
+    TooLarge,
     Unreadable,
     decode,
     encode,
@@ -34,11 +36,8 @@ if TYPE_CHECKING:
 
 AnyAnswer = TypeVar("AnyAnswer", bound=Answer)
 
-# Nacos itself sends at most 10 MiB.
+# Less than Nacos would send, and far more than the endpoints that are served of one service.
 LARGEST_MESSAGE = 16 << 20
-# What Nacos finds wrong with a question, such as a name with other than Latin letters; the next may be right.
-_OUR_FAULTS = range(400, 500)
-_HEALTH_CHECK_SECONDS = 5.0
 _SETUP_PAUSE = 0.02
 _LONGEST_MESSAGE_SHOWN = 200
 
@@ -96,15 +95,13 @@ class Connection:
     ) -> AnyAnswer:
         """Send one request and return its answer.
 
-        Raises SourceUnavailable: no answer, or one that says that something failed. SourceDenied: no right to it.
-        Unreadable: the answer is garbled or too large.
+        Raises SourceUnavailable: no contact. Forbidden: no right to it. Unreadable: no answer in time, one that is
+        garbled or too large, or one that says that this question failed.
         """
         try:
             raw = await self._request(encode(kind, body, headers), timeout=self._timeout)
         except grpc.aio.AioRpcError as error:
-            if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:
-                raise Unreadable(f"the answer to {kind} is too large: {_shown(error.details())}") from error
-            raise SourceUnavailable(f"{self._server}: {self._why(error)}") from error
+            raise self._failure(kind, error) from error
         answer = decode(envelope(raw)[1], wanted)
         if answer.result_code != OK:
             raise self._fault(kind, answer)
@@ -120,13 +117,8 @@ class Connection:
         raise SourceUnavailable(f"{self._server} ended the connection")
 
     async def check_health(self) -> None:
-        """Ask every few seconds whether the server is there: a frozen one keeps its connections open.
-
-        Raises SourceUnavailable: it does not answer.
-        """
-        while True:
-            await asyncio.sleep(_HEALTH_CHECK_SECONDS)
-            await self.request("HealthCheckRequest", {"module": "internal"}, Answer)
+        """Ask whether the server is there: a frozen one keeps its connections open. Raises SourceUnavailable: no."""
+        await self.request("HealthCheckRequest", {"module": "internal"}, Answer)
 
     async def pushed(self) -> dict[Name, ServiceInfo]:
         """Wait for pushes and return them, the latest of each name."""
@@ -163,7 +155,7 @@ class Connection:
 
     async def _is_registered(self) -> bool:
         try:
-            await self.request("HealthCheckRequest", {"module": "internal"}, Answer)
+            await self.check_health()
         except NotRegistered:
             return False
         return True
@@ -174,16 +166,22 @@ class Connection:
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError) as error:
             raise SourceUnavailable(f"{self._server} ended the connection") from error
 
+    def _failure(self, kind: str, error: grpc.aio.AioRpcError) -> SourceUnavailable:
+        said = f"{self._server}: {self._why(error)}"
+        if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+            return Unreadable(f"{said} to {kind}")
+        if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than max" in (error.details() or ""):
+            return TooLarge(f"{said}, the answer to {kind}")
+        return SourceUnavailable(said)
+
     def _fault(self, kind: str, answer: Answer) -> SourceUnavailable | SourceDenied:
         said = f"{self._server} answers {kind} with {answer.error_code}: {_shown(answer.message)}"
         match answer.error_code:
             case wire.DENIED:
-                return SourceDenied(f"{said}; check the credentials and rights of this source")
+                return Forbidden(f"{said}; check the credentials and rights of this source")
             case wire.UNREGISTERED:
                 return NotRegistered(said)
-            case code if code in _OUR_FAULTS:
-                return Unreadable(said)
-        return SourceUnavailable(said)
+        return Unreadable(said)
 
     def _why(self, error: grpc.aio.AioRpcError) -> str:
         if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
@@ -209,7 +207,7 @@ async def connect(server: str, roots: bytes | None, timeout: float) -> AsyncIter
     else:
         channel = grpc.aio.secure_channel(server, grpc.ssl_channel_credentials(roots or None), options)
     async with channel:
-        connection = Connection(channel, server, timeout)
+        connection = Connection(channel, f"{server} (gRPC)", timeout)
         await connection.set_up()
         yield connection
 

@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from isthmus.adapters.nacos.access import Access
 from isthmus.adapters.nacos.connection import Node
-from isthmus.adapters.nacos.wire import Login, Namespace
+from isthmus.adapters.nacos.wire import Forbidden, Login, Namespace
 from isthmus.adapters.web import Answer, HttpError, NotFound, decode_json, fetch
 from isthmus.registry.errors import SourceDenied, SourceUnavailable
 
@@ -67,8 +67,12 @@ class NacosPages:
     async def log_in(self, username: str, password: str) -> Login:
         """Get a token. Raises SourceDenied: not with these; SourceUnavailable: no answer, or none with a token."""
         form = {"username": username, "password": password}
+        new, old = _LOGIN
         try:
-            answer = await self._first_of(_LOGIN, method="POST", form=form)
+            try:
+                answer = await self._send(new, method="POST", form=form)
+            except NotFound:
+                answer = await self._send(old, method="POST", form=form)
         except HttpError as error:
             if error.status != _SERVER_ERROR:
                 raise
@@ -78,56 +82,67 @@ class NacosPages:
     async def namespaces(self) -> list[Namespace] | None:
         """Return all namespaces; None where Nacos shows them to nobody, or not to us."""
         try:
-            answer = await self._first_of(_NAMESPACES, headers=await self.access.headers())
-        except (NotFound, SourceDenied):
+            answer = await self._first_of(_NAMESPACES, {})
+        except (NotFound, Forbidden):
             return None
         return decode_json(answer.body, _Namespaces, "the list of namespaces").data
 
     async def services(self, namespace: str) -> set[Node]:
-        """Return all services of a namespace, whatever their group. Raises SourceDenied and SourceUnavailable."""
+        """Return all services of a namespace, whatever their group. Raises Forbidden and SourceUnavailable."""
         found: set[Node] = set()
         for page in range(1, _MOST_PAGES + 1):
             total, listed = await self._services_page(namespace, page)
             found.update(Node(namespace, one.group_name, one.name) for one in listed)
-            if page * _PAGE_SIZE >= total:
+            # A server may give less than was asked for.
+            if len(found) >= total or not listed:
                 return found
-        raise SourceUnavailable(f"namespace {namespace} has more than {_MOST_PAGES * _PAGE_SIZE} services")
+        raise SourceUnavailable(f"namespace {namespace} has more services than {_MOST_PAGES} pages hold")
 
     async def _services_page(self, namespace: str, page: int) -> tuple[int, list[_Listed]]:
         params = {"namespaceId": namespace, "pageNo": str(page), "pageSize": str(_PAGE_SIZE), "withInstances": "false"}
-        headers = await self.access.headers()
         try:
-            answer = await self._get(_SERVICES_3, params, headers)
+            new = decode_json((await self._get(_SERVICES_3, params)).body, _Services3, "the list of services").data
         except NotFound:
-            answer = await self._get(_SERVICES_2, params, headers)
-            old = decode_json(answer.body, _Services2, "the list of services")
+            old = decode_json((await self._get(_SERVICES_2, params)).body, _Services2, "the list of services")
             return old.count, old.service_list
-        new = decode_json(answer.body, _Services3, "the list of services").data
         return new.total_count, new.page_items
 
-    async def _get(self, path: str, params: Mapping[str, str], headers: Mapping[str, str]) -> Answer:
-        return await fetch(
-            self._session, self._base + path, params=params, headers=headers, total=self._timeout, connect=self._timeout
-        )
+    async def _first_of(self, paths: tuple[str, str], params: Mapping[str, str]) -> Answer:
+        new, old = paths
+        try:
+            return await self._get(new, params)
+        except NotFound:
+            return await self._get(old, params)
 
-    async def _first_of(
+    async def _get(self, path: str, params: Mapping[str, str]) -> Answer:
+        """Read a page. Raises Forbidden: we may not, not with a new token either (NA9)."""
+        headers = await self.access.headers()
+        try:
+            return await self._send(path, params=params, headers=headers)
+        except SourceDenied as error:
+            if not await self.access.renew(headers):
+                raise Forbidden(str(error)) from error
+        try:
+            return await self._send(path, params=params, headers=await self.access.headers())
+        except SourceDenied as error:
+            raise Forbidden(str(error)) from error
+
+    async def _send(
         self,
-        paths: tuple[str, str],
+        path: str,
         *,
         method: str = "GET",
+        params: Mapping[str, str] | None = None,
         form: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
-        new, old = paths
-        try:
-            return await self._send(new, method, form, headers)
-        except NotFound:
-            return await self._send(old, method, form, headers)
-
-    async def _send(
-        self, path: str, method: str, form: Mapping[str, str] | None, headers: Mapping[str, str] | None
-    ) -> Answer:
-        url = self._base + path
         return await fetch(
-            self._session, url, method=method, form=form, headers=headers, total=self._timeout, connect=self._timeout
+            self._session,
+            self._base + path,
+            method=method,
+            params=params,
+            form=form,
+            headers=headers,
+            total=self._timeout,
+            connect=self._timeout,
         )

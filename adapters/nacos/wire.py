@@ -13,7 +13,7 @@ from msgspec import Raw, Struct
 
 from isthmus.adapters.web import decode_json
 from isthmus.protos.nacos_pb2 import Payload
-from isthmus.registry.errors import SourceUnavailable
+from isthmus.registry.errors import SourceDenied, SourceUnavailable
 
 OK = 200
 # The one code that says our connection is not (or no longer) known to the server.
@@ -24,22 +24,33 @@ T = TypeVar("T")
 
 
 class Unreadable(SourceUnavailable):
-    """One question has no answer of use: garbled, too deep, too large, or refused as such. Others have theirs (G8)."""
+    """One question has no answer of use: garbled, too deep, late, or refused as such. Others have theirs (G8)."""
+
+
+class TooLarge(Unreadable):
+    """The answer is larger than may be received, and so will be the push that follows a subscription."""
+
+
+class Forbidden(SourceDenied):
+    """We may not ask this; it says nothing of what else we may ask."""
 
 
 class Answer(Struct, rename="camel"):
-    """What every response says first. `result_code` 200: it is an answer; else `error_code` and `message` say why."""
+    """What every response says first. `result_code` 200: it is an answer; else `error_code` and `message` say why.
 
-    result_code: int = OK
+    A field without a default is one that Nacos always writes: without it the answer says nothing.
+    """
+
+    result_code: int
     error_code: int = 0
     message: str | None = None
 
 
 class ListAnswer(Answer):
-    """A page of the names of a group's services."""
+    """A page of the names of a group's services; an error has neither field."""
 
-    count: int = 0
-    service_names: list[str] = []
+    count: int | None = None
+    service_names: list[str] | None = None
 
 
 class ServiceInfo(Struct, rename="camel"):

@@ -38,15 +38,19 @@ class FakeNacos:
 
     listed: the names in the list. services: what subscriptions and queries are answered, by name.
     bodies: whole answers, as bytes, that go out in their place, by message type and name.
-    asked: (message type, service name or "") of all questions so far.
+    page: how many names a page of the list holds at most.
+    asked: (message type, service name or "") of all questions so far; "Unsubscribe" is a type of its own.
+    headers: those of all questions so far.
     """
 
     def __init__(self) -> None:
         self.port = 0
         self.listed: list[str] = []
+        self.page = 1_000
         self.services: dict[str, dict[str, Any]] = {}
         self.bodies: dict[tuple[str, str], bytes] = {}
         self.asked: list[tuple[str, str]] = []
+        self.headers: list[dict[str, str]] = []
         self.replies: list[str] = []
         self._streams: list[asyncio.Queue[bytes]] = []
 
@@ -71,13 +75,15 @@ class FakeNacos:
         kind, text = envelope(raw)
         body = json.loads(text)
         name = body.get("serviceName") or ""
-        self.asked.append((kind, name))
+        self.asked.append(("Unsubscribe" if body.get("subscribe") is False else kind, name))
+        self.headers.append(dict(Payload.FromString(raw).metadata.headers))
         if (told := self.bodies.get((kind, name))) is not None:
             return _enveloped(kind, told)
         answer: dict[str, Any] = {"resultCode": 200}
         match kind:
             case "ServiceListRequest":
-                answer |= {"count": len(self.listed), "serviceNames": self.listed}
+                first = (body["pageNo"] - 1) * self.page
+                answer |= {"count": len(self.listed), "serviceNames": self.listed[first : first + self.page]}
             case "SubscribeServiceRequest" | "ServiceQueryRequest":
                 answer["serviceInfo"] = self.services.get(name) or info(name, [])
         return _enveloped(kind, json.dumps(answer).encode())

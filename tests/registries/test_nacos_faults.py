@@ -123,6 +123,10 @@ BAD_ANSWERS = {
     "deep": b'{"serviceInfo": {"hosts": [' + b"[" * 100_000 + b"]" * 100_000 + b"]}}",
     "no JSON": b"<html>",
     "100 MB": b'{"pad": "' + b"x" * 100_000_000 + b'"}',
+    "no content": b"{}",
+    "no list": b'{"resultCode": 200}',
+    "null hosts": b'{"resultCode": 200, "serviceInfo": {"name": "a", "groupName": "DEFAULT_GROUP", "hosts": null}}',
+    "server error": b'{"resultCode": 500, "errorCode": 500, "message": "java.lang.NullPointerException"}',
     "refused as such": b'{"resultCode": 500, "errorCode": 400, "message": "Param \'serviceName\' is illegal"}',
     "denied": b'{"resultCode": 500, "errorCode": 403, "message": "authorization failed!"}',
 }
@@ -144,7 +148,7 @@ async def test_a_bad_answer_costs_its_own_service_only_and_shows(answer: str) ->
             await wait_for_async(lambda: not seen.refused["public/DEFAULT_GROUP/a"], TIMEOUT, "nothing refused")
 
 
-@pytest.mark.parametrize("answer", [name for name in BAD_ANSWERS if name != "100 MB"])
+@pytest.mark.parametrize("answer", BAD_ANSWERS)
 async def test_a_bad_list_is_a_failure_of_the_source_and_withdraws_nothing(answer: str) -> None:
     async with fake_nacos() as fake:
         fake.hold("a", "10.0.0.1")
@@ -153,6 +157,7 @@ async def test_a_bad_list_is_a_failure_of_the_source_and_withdraws_nothing(answe
             seen.watch_fewest()
             fake.bodies["ServiceListRequest", ""] = BAD_ANSWERS[answer]
             await until_stale(seen, "")
+            assert seen.addresses(A) == ["10.0.0.1:8080"]
             del fake.bodies["ServiceListRequest", ""]
             syncs = seen.syncs
             await wait_for_async(lambda: seen.syncs > syncs, TIMEOUT, "read again")
@@ -168,3 +173,88 @@ async def test_a_push_that_cannot_be_read_is_passed_by() -> None:
             fake.push(info("a", [host("10.0.0.2")], 2_000))
             await until(seen, A, "10.0.0.2:8080")
             assert seen.generation == 1
+
+
+async def test_G1_where_no_service_can_be_read_the_source_is_not_taken_for_empty() -> None:
+    async with fake_nacos() as fake:
+        for name in ("a", "b"):
+            fake.hold(name, "10.0.0.1")
+            fake.bodies["SubscribeServiceRequest", name] = BAD_ANSWERS["server error"]
+            fake.bodies["ServiceQueryRequest", name] = BAD_ANSWERS["server error"]
+        async with watched(fake) as seen:
+            await until_stale(seen, "none of 2 services can be read", "NullPointerException")
+            assert seen.syncs == 0
+            fake.bodies.clear()
+            await until(seen, A, "10.0.0.1:8080")
+
+
+async def test_G1_what_can_be_read_at_the_second_try_is_in_the_first_report() -> None:
+    async with fake_nacos() as fake:
+        fake.hold("a", "10.0.0.1")
+        fake.hold("b", "10.0.0.2")
+        fake.bodies["SubscribeServiceRequest", "a"] = BAD_ANSWERS["server error"]
+        async with watched(fake, reconcile=3600.0) as seen:
+            await wait_for_async(lambda: fake.count("SubscribeServiceRequest", "a"), TIMEOUT, "the first try")
+            fake.bodies.clear()
+            await until(seen, A, "10.0.0.1:8080")
+            assert seen.history.index(f"put {A}") < seen.history.index("sync")
+
+
+async def test_a_service_that_may_not_be_read_and_leaves_the_list_disturbs_no_other() -> None:
+    async with fake_nacos() as fake:
+        fake.hold("a", "10.0.0.1")
+        fake.hold("b", "10.0.0.2")
+        for kind in ("SubscribeServiceRequest", "ServiceQueryRequest"):
+            fake.bodies[kind, "a"] = BAD_ANSWERS["refused as such"]
+        async with watched(fake) as seen:
+            await until(seen, B, "10.0.0.2:8080")
+            assert seen.refused["public/DEFAULT_GROUP/a"]
+            fake.listed.remove("a")
+            await wait_for_async(lambda: not seen.refused["public/DEFAULT_GROUP/a"], TIMEOUT, "it to be forgotten")
+            fake.push(info("b", [host("10.0.0.3")], 2_000))
+            await until(seen, B, "10.0.0.3:8080")
+            assert seen.generation == 1
+
+
+async def test_a_service_too_large_to_be_pushed_is_unsubscribed_at_once() -> None:
+    async with fake_nacos() as fake:
+        fake.hold("a", "10.0.0.1")
+        fake.hold("b", "10.0.0.2")
+        fake.bodies["SubscribeServiceRequest", "a"] = BAD_ANSWERS["100 MB"]
+        fake.bodies["ServiceQueryRequest", "a"] = BAD_ANSWERS["100 MB"]
+        async with watched(fake) as seen:
+            await until(seen, B, "10.0.0.2:8080")
+            assert fake.count("Unsubscribe", "a") >= 1
+            assert fake.count("SubscribeServiceRequest", "a") == 1, "it is asked whether it can be read first"
+
+
+async def test_names_on_several_pages_are_all_read() -> None:
+    async with fake_nacos() as fake:
+        fake.page = 2
+        for number in range(5):
+            fake.hold(f"s{number}", f"10.0.0.{number + 1}")
+        async with watched(fake) as seen:
+            await wait_for_async(lambda: seen.syncs, TIMEOUT, "first read")
+            assert len(seen.services) == 5
+
+
+async def test_questions_carry_the_signature_of_the_keys() -> None:
+    async with fake_nacos() as fake:
+        fake.hold("a", "10.0.0.1")
+        async with watched(fake, access_key="ak", secret_key="sk") as seen:
+            await until(seen, A, "10.0.0.1:8080")
+            signed = [headers for headers in fake.headers if headers]
+            assert {headers["ak"] for headers in signed} == {"ak"}
+            assert any(headers["data"].endswith("@@DEFAULT_GROUP@@a") for headers in signed)
+            assert all(headers["signature"] for headers in signed)
+
+
+async def test_G9_of_many_pushes_of_a_service_the_latest_counts() -> None:
+    async with fake_nacos() as fake:
+        fake.hold("a", "10.0.0.1")
+        async with watched(fake) as seen:
+            await until(seen, A, "10.0.0.1:8080")
+            for number in range(2, 92):
+                fake.push(info("a", [host(f"10.0.0.{number}")], 1_000 + number))
+            await until(seen, A, "10.0.0.91:8080")
+            assert seen.mended_count == 0

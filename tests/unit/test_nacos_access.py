@@ -42,19 +42,30 @@ async def test_NA9_a_token_that_was_refused_is_renewed_once_for_all_who_used_it(
     logins = Logins(3600.0, 3600.0)
     access = Access(logins)
     used = await access.headers()
+    access._got_at -= 60
 
     assert await asyncio.gather(*(access.renew(used) for _ in range(5))) == [True] * 5
     assert logins.count == 2
 
 
-async def test_NA9_a_token_is_used_to_its_end_where_it_cannot_be_renewed() -> None:
-    access = Access(Logins(3600.0, SourceUnavailable("down"), SourceUnavailable("down")))
+async def test_NA9_what_a_new_token_may_not_do_another_one_may_not_either() -> None:
+    logins = Logins(3600.0)
+    access = Access(logins)
+    used = await access.headers()
+
+    assert await access.renew(used) is False
+    assert logins.count == 1
+
+
+@pytest.mark.parametrize("fault", [SourceUnavailable("down"), SourceDenied("500")])
+async def test_NA9_a_token_is_used_to_its_end_where_it_cannot_be_renewed(fault: Exception) -> None:
+    access = Access(Logins(3600.0, fault, fault))
     await access.headers()
 
     access._renew_at = asyncio.get_running_loop().time()
     assert await access.headers() == {"accessToken": "token1"}
     access._renew_at = access._ends_at = asyncio.get_running_loop().time()
-    with pytest.raises(SourceUnavailable):
+    with pytest.raises(type(fault)):
         await access.headers()
 
 

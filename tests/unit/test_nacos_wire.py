@@ -14,8 +14,8 @@ def test_a_message_comes_out_of_its_envelope() -> None:
 
 
 def test_NA1_hosts_that_are_null_are_other_than_none_at_all() -> None:
-    error = decode(b'{"serviceInfo": {"name": "a", "hosts": null}}', ServiceAnswer).service_info
-    empty = decode(b'{"serviceInfo": {"name": "a", "hosts": []}}', ServiceAnswer).service_info
+    error = decode(b'{"resultCode": 200, "serviceInfo": {"name": "a", "hosts": null}}', ServiceAnswer).service_info
+    empty = decode(b'{"resultCode": 200, "serviceInfo": {"name": "a", "hosts": []}}', ServiceAnswer).service_info
 
     assert error is not None
     assert empty is not None
