@@ -68,6 +68,12 @@ class Sink(Protocol):
     def refuse(self, generation: int, scope: str, refusals: tuple[Refusal, ...]) -> None:
         """Report the records under one node that belong to no service; replaces the last report of that node."""
 
+    def contact(self, generation: int) -> None:
+        """Report that the source answered, and that nothing is new; after a `sync` of the same generation."""
+
+    def note(self, generation: int, notes: tuple[str, ...]) -> None:
+        """Say what is worth knowing of the source and is no failure; replaces what was said before."""
+
     def stale(self, generation: int, reason: str) -> None:
         """Report that contact is lost: the state stays and is marked with its age (G3)."""
 

@@ -64,6 +64,12 @@ class CatalogSink:
     def refuse(self, generation: int, scope: str, refusals: tuple[Refusal, ...]) -> None:
         self._catalog.refuse(self._source, generation, scope, refusals)
 
+    def contact(self, generation: int) -> None:
+        self._catalog.contact(self._source, generation, time.monotonic())
+
+    def note(self, generation: int, notes: tuple[str, ...]) -> None:
+        self._catalog.note(self._source, generation, notes)
+
     def stale(self, generation: int, reason: str) -> None:
         self._catalog.stale(self._source, generation, reason, time.monotonic())
         if reason != self._lost:
@@ -162,7 +168,10 @@ class Bridge:
         self.hub.shard.publish(self.catalog.take_changes())
         seconds = time.monotonic() - self.started_at
         served = self.hub.shard.service_entries.frames
-        _log.info("all sources read after %.1f s: %d services are served", seconds, len(served))
+        if unread := ", ".join(source.name for source in self.catalog.sources if not source.synced):
+            _log.warning("%d services are served after %.1f s; not read yet: %s", len(served), seconds, unread)
+        else:
+            _log.info("all sources read after %.1f s: %d services are served", seconds, len(served))
         self.hub.open()
 
     async def _open_after_grace(self) -> None:

@@ -40,6 +40,7 @@ class SourceState:
         self.contact_at: float | None = None
         self.stale_since: float | None = None
         self.last_error: str | None = None
+        self.notes: tuple[str, ...] = ()
         self.reading: tuple[int, int] | None = None
         self.guard = Guard(policy.settle)
         self.mended = 0
@@ -109,7 +110,7 @@ class Catalog:
     def sync(self, name: str, generation: int, services: Iterable[Service], now: float) -> float | None:
         """Take a complete read: what the source no longer lists is withdrawn.
 
-        Return after how many seconds another complete read is needed, since this one came within the settling time.
+        Return after how many seconds another complete read is needed, since the guard may hold something of this one.
         """
         if not (source := self._current(name, generation)):
             return None
@@ -123,7 +124,7 @@ class Catalog:
         self._refresh(source, now)
         source.synced_at = now if source.synced_at is None else source.synced_at
         self._announce(even_if_clean=first)
-        return source.guard.seconds_left(now) or None
+        return source.guard.read_again_in(now)
 
     def put(self, name: str, generation: int, service: Service, now: float) -> None:
         """Take one service as a fresh read shows it."""
@@ -146,6 +147,16 @@ class Catalog:
             source.refused_total.update(refusal.code for refusal in refusals if refusal not in known)
             if refusals:
                 source.unplaced[scope] = refusals
+
+    def contact(self, name: str, generation: int, now: float) -> None:
+        """Note that a source answered, and had nothing new to say."""
+        if source := self._current(name, generation):
+            self._refresh(source, now)
+
+    def note(self, name: str, generation: int, notes: tuple[str, ...]) -> None:
+        """Take what is worth knowing of a source and is no failure, in the place of what was said before."""
+        if source := self._current(name, generation):
+            source.notes = notes
 
     def stale(self, name: str, generation: int, reason: str, now: float) -> None:
         """Mark a source as out of contact; what it said stays (G3)."""

@@ -80,6 +80,7 @@ class SourceShape(Shape, frozen=True, kw_only=True):
     refusals: the first of them; all are at `/debug/sources/{name}/refusals`.
     held: endpoints that are served though the last read lacked them, since the source is coming back;
     settlingSeconds: how long that still lasts.
+    notes: what is worth knowing of it and is no failure, such as how old a registry's own cache is.
     mended: what only a reconcile found; lateAnswers: what came of an older connection and was dropped.
     """
 
@@ -96,6 +97,7 @@ class SourceShape(Shape, frozen=True, kw_only=True):
     contact_seconds: float | None
     stale_seconds: float | None
     last_error: str | None
+    notes: list[str]
     reading: ProgressShape | None
     refused: dict[str, int]
     refusals: list[RefusalShape]

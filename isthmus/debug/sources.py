@@ -110,6 +110,7 @@ def _source(catalog: Catalog, source: SourceState, options: SourceOptions, now: 
         contact_seconds=age(source.contact_at, now),
         stale_seconds=age(source.stale_since, now),
         last_error=None if source.last_error is None else shown(source.last_error),
+        notes=[shown(note) for note in source.notes],
         reading=None if reading is None else ProgressShape(done=reading[0], total=reading[1]),
         refused=dict(counted.refused),
         refusals=[refusal_shape(source.name, *one) for one in islice(refusals_of(catalog, source), _SAMPLES)],

@@ -113,6 +113,7 @@ async def test_a_source_says_what_is_wrong_with_it() -> None:
         reading = (await pages.get("/debug/sources"))["items"][0]
         zk.sync(service("a.b"))
         zk.mended(3)
+        zk.note("its cache is 12 s old", "\x1b[31mred")
         zk.stale("no session with zk://user:hush@10.0.0.9\x1b[31m")
         Source(bridge, "zk")
         zk.put(service("late.b"))
@@ -123,6 +124,7 @@ async def test_a_source_says_what_is_wrong_with_it() -> None:
     assert stale["phase"] == "STALE"
     assert stale["staleSeconds"] >= 0
     assert stale["lastError"] == "no session with zk://***@10.0.0.9\\x1b[31m"
+    assert stale["notes"] == ["its cache is 12 s old", "\\x1b[31mred"]
     assert (stale["services"], stale["mended"], stale["lateAnswers"], stale["generation"]) == (1, 3, 1, 2)
     assert (other["phase"], other["contactSeconds"]) == ("CONNECTING", None)
 

@@ -124,6 +124,9 @@ class Source:
     def refuse(self, scope: str, *refusals: Refusal) -> None:
         self._sink.refuse(self.generation, scope, refusals)
 
+    def note(self, *notes: str) -> None:
+        self._sink.note(self.generation, notes)
+
     def stale(self, reason: str) -> None:
         self._sink.stale(self.generation, reason)
 

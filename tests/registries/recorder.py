@@ -20,6 +20,8 @@ class Recorder:
         self.stale_reason: str | None = "not read yet"
         self.syncs = 0
         self.mended_count = 0
+        self.notes: tuple[str, ...] = ()
+        self.contacts = 0
         self.history: list[str] = []
         self.fewest: dict[str, int] = {}
 
@@ -47,6 +49,15 @@ class Recorder:
     def refuse(self, generation: int, scope: str, refusals: tuple[Refusal, ...]) -> None:
         assert generation == self.generation
         self.refused[scope] = refusals
+
+    def contact(self, generation: int) -> None:
+        assert generation == self.generation
+        self.contacts += 1
+        self.stale_reason = None
+
+    def note(self, generation: int, notes: tuple[str, ...]) -> None:
+        assert generation == self.generation
+        self.notes = notes
 
     def stale(self, generation: int, reason: str) -> None:
         assert generation == self.generation

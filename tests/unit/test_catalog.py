@@ -63,6 +63,21 @@ def test_G3_a_lost_source_keeps_its_state_and_says_since_when() -> None:
     assert (source.phase, source.stale_since, source.last_error) == ("READY", None, None)
 
 
+def test_G3_contact_without_news_is_contact_and_a_late_one_is_none() -> None:
+    one = catalog()
+    one.sync("zk", 1, [], 1.0)
+    one.contact("zk", 1, 30.0)
+    source = one.sources[0]
+    assert source.contact_at == 30.0
+
+    new = one.connect("zk", 40.0)
+    one.stale("zk", new, "connection lost", 41.0)
+    one.contact("zk", 1, 42.0)
+    assert (source.phase, source.contact_at, source.late) == ("STALE", 30.0, 1)
+    one.contact("zk", new, 43.0)
+    assert (source.phase, source.contact_at) == ("READY", 43.0)
+
+
 def test_G5_a_late_answer_of_an_older_connection_is_dropped() -> None:
     one = catalog()
     old = one.connect("zk", 0.0)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isthmus.registry.catalog import Catalog
-from isthmus.registry.guard import Guard
+from isthmus.registry.guard import PATIENCE, Guard
 from isthmus.registry.model import Port, Service
 from isthmus.registry.policy import Policy
 from tests.unit.builders import endpoint, service
@@ -38,6 +38,62 @@ def test_G4_nothing_is_withdrawn_while_it_settles_and_everything_read_is_taken(
     else:
         assert believed == now
         assert guard.held == 0
+
+
+def reads(*numbers: int) -> Service | None:
+    return with_endpoints(frozenset(numbers)) if numbers else None
+
+
+# Seconds until the next reconnect and the read after it, and whether that shows the live endpoint.
+FAILURES = st.lists(st.tuples(st.integers(1, int(SETTLE)), st.booleans()), min_size=5, max_size=60)
+
+
+@given(FAILURES)
+def test_G4_however_often_contact_is_lost_the_dead_leave_and_the_living_stay(failures: list[tuple[int, bool]]) -> None:
+    guard = Guard(SETTLE)
+    guard.reconnected(0.0)
+    believed, now, shown_at = guard.judge("a.b", reads(1, 2), reads(1), 0.0), 0.0, 0.0
+    for later, shown in failures:
+        now += later
+        # A live one is in a read now and then, however little lasts.
+        if shown or now + SETTLE - shown_at >= PATIENCE * SETTLE:
+            shown_at = now
+        guard.reconnected(now)
+        believed = guard.judge("a.b", believed, reads(1) if shown_at == now else None, now)
+        dead = set() if now >= PATIENCE * SETTLE else {"10.0.0.2"}
+        assert addresses(believed) == {"10.0.0.1"} | dead
+        assert guard.held == len(dead) + (shown_at < now)
+
+
+@given(st.lists(st.integers(30, 59), min_size=12, max_size=20))
+def test_G4_a_complete_read_is_asked_for_in_time_to_let_the_dead_go(failures: list[int]) -> None:
+    one = Catalog()
+    source = one.add_source(Policy("zk", settle=SETTLE), required=True, now=0.0)
+    alive = service("c.d", endpoint("10.0.0.3"))
+    one.sync("zk", one.connect("zk", 0.0), [service("a.b", endpoint("10.0.0.1")), alive], 0.0)
+    now, again = 0.0, one.sync("zk", one.connect("zk", 0.0), [alive], 0.0)
+    for later in failures:
+        # An adapter does as it is told, unless contact is lost before.
+        assert again is not None
+        if again < later:
+            now += again
+            one.sync("zk", source.generation, [alive], now)
+        else:
+            now += later
+        again = one.sync("zk", one.connect("zk", now), [alive], now)
+        assert source.guard.held == (now < PATIENCE * SETTLE)
+        assert source.services.keys() == ({"a.b", "c.d"} if source.guard.held else {"c.d"})
+
+
+def test_G4_an_outage_does_not_count_as_time_to_come_back() -> None:
+    guard = Guard(SETTLE)
+    guard.reconnected(0.0)
+    both = reads(1, 2)
+    assert guard.judge("a.b", both, None, 0.0) == both
+    # It was away for a day, and comes back empty as it went.
+    guard.reconnected(86_400.0)
+    assert guard.judge("a.b", both, None, 86_400.0) == both
+    assert guard.read_again_in(86_400.0) == SETTLE
 
 
 def test_a_newer_word_on_an_endpoint_wins_and_other_ports_are_another_service() -> None:
