@@ -12,8 +12,8 @@ import os
 import ssl
 import zlib
 from base64 import b64decode, b64encode
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, TypeVar
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import aiohttp
 import msgspec
@@ -34,7 +34,8 @@ TOTAL_SECONDS = 30.0
 CONNECT_SECONDS = 5.0
 _INFLATE_STEP = 2**20
 _BASIC = "Basic "
-_EXCERPT_BYTES = 2_048
+# Spring puts its message behind a stack trace.
+_EXCERPT_BYTES = 65_536
 _LONGEST_EXCERPT = 200
 # A shorter value is a page number, not a secret, and would tear holes into every text.
 _SHORTEST_SECRET = 4
@@ -236,7 +237,9 @@ async def _refusal(response: aiohttp.ClientResponse, place: str, secrets: Iterab
     status = response.status
     if 300 <= status < 400:
         return HttpError(f"{place} answers {status}, a redirect{_location(response)}; it is not followed", status)
-    said = f"{place} answers {status}{await _excerpt(response, secrets)}"
+    # Which page is not there is what tells a wrong path from a wrong server.
+    what = f"{status} to {_short(response.url.path)}" if status == 404 else str(status)
+    said = f"{place} answers {what}{await _excerpt(response, secrets)}"
     response.close()
     if status in (401, 403):
         return SourceDenied(f"{said}: check the credentials and rights of this source")
@@ -255,14 +258,11 @@ def _location(response: aiohttp.ClientResponse) -> str:
 
 
 async def _excerpt(response: aiohttp.ClientResponse, secrets: Iterable[str]) -> str:
-    """Return the beginning of an error's text, if it is one for people, without what we sent (T11, T17)."""
+    """Return what an error says, or how its text begins, if that is for people, without what we sent (T11, T17)."""
     if response.content_type == "text/html" or hdrs.CONTENT_ENCODING in response.headers:
         return ""
-    try:
-        body = await response.content.read(_EXCERPT_BYTES)
-    except (aiohttp.ClientError, OSError):
-        return ""
-    text = body.decode("utf-8", "replace")
+    body = await _beginning(response)
+    text = _message(body) or body.decode("utf-8", "replace")
     for secret in sorted(secrets, key=len, reverse=True):
         if len(secret) >= _SHORTEST_SECRET:
             text = text.replace(secret, "***")
@@ -270,11 +270,37 @@ async def _excerpt(response: aiohttp.ClientResponse, secrets: Iterable[str]) -> 
     return f" ({_short(text)})" if text else ""
 
 
+async def _beginning(response: aiohttp.ClientResponse) -> bytes:
+    """Return the first bytes of a body, or as many as come before it breaks off."""
+    body = bytearray()
+    with suppress(aiohttp.ClientError, OSError):
+        while chunk := await response.content.read(_EXCERPT_BYTES - len(body)):
+            body += chunk
+    return bytes(body)
+
+
+class _ErrorBody(Struct):
+    """How Spring (both) and Nacos (`message`) say in JSON what is wrong."""
+
+    message: Any = None
+    error: Any = None
+
+
+def _message(body: bytes) -> str:
+    """Return what an error in JSON says, without the time beside it, which makes each answer another; empty: none."""
+    try:
+        said = decode_json(body, _ErrorBody)
+    except SourceUnavailable:
+        return ""
+    return next((text for text in (said.message, said.error) if isinstance(text, str) and text.strip()), "")
+
+
 def _secrets(session: aiohttp.ClientSession, *parts: Mapping[str, str] | None) -> list[str]:
     """Return the values that we send, one of which an error's text could repeat."""
     basic = session.headers.get(hdrs.AUTHORIZATION, "")
-    password = b64decode(basic.removeprefix(_BASIC)).decode().partition(":")[2] if basic.startswith(_BASIC) else ""
-    return [password, *(value for part in (session.headers, *parts) for value in (part or {}).values())]
+    token = basic.removeprefix(_BASIC) if basic.startswith(_BASIC) else ""
+    password = b64decode(token).decode().partition(":")[2]
+    return [password, token, *(value for part in (session.headers, *parts) for value in (part or {}).values())]
 
 
 def _short(text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
@@ -10,11 +11,15 @@ from msgspec import Struct
 
 from isthmus.adapters.eureka.wire import Document, open_json
 from isthmus.adapters.eureka.xml import XmlReader
-from isthmus.adapters.web import Answer, HttpError, NotFound, fetch
+from isthmus.adapters.web import Answer, HttpError, fetch
 from isthmus.registry.errors import SourceDenied, SourceUnavailable
 
 if TYPE_CHECKING:
     import aiohttp
+
+    from isthmus.registry.errors import SourceError
+
+_log = logging.getLogger("isthmus.eureka")
 
 _JSON = "application/json"
 _XML = "application/xml"
@@ -23,8 +28,8 @@ _NO_JSON = (406, 415)
 _XML_PIECE = 65_536
 
 
-class Everything(Struct, frozen=True):
-    """A full read, and the server's clock at it in seconds since 1970; None: it does not say."""
+class Told(Struct, frozen=True):
+    """What a server told, and its clock at that in seconds since 1970; None: it does not say."""
 
     document: Document
     at: float | None
@@ -37,28 +42,42 @@ class EurekaClient:
         self._session = session
         self.url = url
         self._accept = _JSON
+        self._untold = False
 
-    async def everything(self) -> Everything:
+    async def everything(self) -> Told:
         """Return the whole registry. Raises SourceDenied: 401 or 403. SourceUnavailable: no answer that says it."""
         try:
             answer = await self._get("/apps")
         except SourceDenied as error:
             raise SourceDenied(f"{error}; a Eureka server that is starting answers 403, too") from error
         document = await _document(answer)
-        if document is None:
+        if document is None or not (document.lists or document.hashcode is not None):
             raise SourceUnavailable(f"{self.url}/apps answers without a registry")
-        return Everything(document, _clock(answer))
+        return Told(document, _clock(answer))
 
-    async def changes(self) -> Document | None:
-        """Return what changed in the last minutes; None: this server does not tell, or not yet (EU1).
+    async def changes(self) -> Told | None:
+        """Return what changed in the last minutes; None: this server does not tell, not yet, or not readably (EU1).
 
-        Raises SourceUnavailable: no answer that can be read.
+        Raises SourceUnavailable: contact is lost. Whether a server that answers is of any use, a full read shows.
         """
         try:
             answer = await self._get("/apps/delta")
-        except (SourceDenied, NotFound):
+        except (SourceDenied, HttpError) as error:
+            self._note_untold(error)
             return None
-        return await _document(answer)
+        try:
+            document = await _document(answer)
+        except SourceUnavailable as error:
+            self._note_untold(error)
+            return None
+        self._untold = False
+        return None if document is None else Told(document, _clock(answer))
+
+    def _note_untold(self, error: SourceError) -> None:
+        # Once: an error's text may have the time in it.
+        if not self._untold:
+            self._untold = True
+            _log.info("%s tells no changes, so everything is read at each poll: %s", self.url, error)
 
     async def _get(self, path: str) -> Answer:
         try:
@@ -85,5 +104,5 @@ async def _document(answer: Answer) -> Document | None:
 def _clock(answer: Answer) -> float | None:
     try:
         return parsedate_to_datetime(answer.headers.get("Date", "")).timestamp()
-    except ValueError:
+    except (ValueError, OverflowError):
         return None

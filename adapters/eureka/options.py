@@ -33,15 +33,19 @@ class EurekaOptions(SourceOptions, frozen=True, kw_only=True, tag_field="kind", 
         TLS and else the plain one; `never`; `always`, for a mesh that originates the TLS itself (DestinationRule).
         There is one protocol for all endpoints of a service, so an instance whose port of that kind is disabled is
         refused visibly.
-    statuses: an instance serves in one of these; an overridden status counts before its own (EU7).
+    statuses: an instance serves in one of these; an overridden status counts before its own, unless that is DOWN or
+        STARTING (EU7).
     region: first part of the locality; empty: no locality.
     zones: zone -> locality of its instances, instead of `region/zone`. The zone is the instance's metadata `zone`, or
         the availability zone of its Amazon data center.
+    settle: seconds, as for every source: a lease (90 s), after which a client that was cut off counts as dead, and a
+        renewal (30 s), with which it registers anew.
     poll: seconds between two requests for what changed, give or take a tenth; 1 to 300.
     full_every: after so many polls everything is read (EU2).
     """
 
     address: str
+    settle: float = 120.0
     username: str = ""
     password: str = ""
     ca: str = ""

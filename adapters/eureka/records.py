@@ -16,23 +16,38 @@ from msgspec.structs import replace
 
 from isthmus.adapters.applications import DEFAULT_PORT, DEFAULT_SUFFIX, ApplicationPort, port_of
 from isthmus.adapters.eureka.options import METADATA, TLS_PROTOCOLS
-from isthmus.adapters.eureka.wire import Core, Instance, RawObject, open_application, read_as
+from isthmus.adapters.eureka.wire import (
+    INSTANCE_LIMIT,
+    Core,
+    Instance,
+    Number,
+    RawObject,
+    open_application,
+    read_as,
+)
 from isthmus.registry import codes
 from isthmus.registry.errors import RecordError
 from isthmus.registry.model import Endpoint, Pairs, Refusal, WorkloadEntry, pairs
 from isthmus.registry.policy import RECORD_LENGTH
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator, Sequence
 
     from isthmus.adapters.eureka.options import EurekaOptions
 
 _LONGEST_SHOWN = 4_096
 _LONGEST_WORD = 40
+_LONGEST_ADDRESS = 64
 _PORT_DIGITS = 5
 _MOST_NAMES = 16
 _UNKNOWN = "UNKNOWN"
 _DELETED = "DELETED"
+# What an instance says of itself and no override undoes: no client of Eureka calls it then.
+_NOT_READY = ("DOWN", "STARTING")
+# The first of them show what is wrong; millions of them would be kept as long as they are there.
+_MOST_REFUSED = 100
+# So many instances are read in a few milliseconds.
+_AT_ONCE = 200
 # Seconds that pass at most from the end of a lease to an answer without it: a round of eviction, and two caches.
 _EVICTED_WITHIN = 150.0
 _PLAIN_IS_DISABLED = (
@@ -47,8 +62,20 @@ _ZONE = re.compile(r"[A-Za-z0-9][-A-Za-z0-9._]{0,62}", re.ASCII)
 class Lease(Struct, frozen=True, gc=False, rename="camel"):
     """How long a registration holds without a renewal; seconds, and milliseconds since 1970."""
 
-    duration_in_secs: int = 0
-    last_renewal_timestamp: int = 0
+    duration_in_secs: Number = 0
+    last_renewal_timestamp: Number = 0
+    eviction_timestamp: Number = 0
+
+    @property
+    def ends(self) -> float:
+        """When it is over, in seconds since 1970; 0: not said."""
+        return self.last_renewal_timestamp / 1000 + self.duration_in_secs if self.last_renewal_timestamp else 0.0
+
+    @property
+    def was_ended(self) -> bool:
+        """Whether the instance went because it was over; one that leaves by itself has renewed it lately."""
+        lasted = self.eviction_timestamp - self.last_renewal_timestamp
+        return self.last_renewal_timestamp > 0 and 0 < self.duration_in_secs * 1000 <= lasted
 
 
 class EurekaRules(Struct, frozen=True):
@@ -80,6 +107,7 @@ class Member(Struct, frozen=True, gc=False):
     status: as the server counts it in its hash. version: later states of the instance on one server have greater ones.
     placed: service name -> the endpoint there, or why it is none. refused: why it belongs to no service.
     lease_ends: when an instance that serves is overdue, in seconds since 1970; 0: not said.
+    evicted: whether it was deleted because its lease was over, and not by its own word.
     """
 
     key: str
@@ -89,6 +117,12 @@ class Member(Struct, frozen=True, gc=False):
     placed: tuple[tuple[str, Endpoint | Refusal], ...] = ()
     refused: Refusal | None = None
     lease_ends: float = 0.0
+    evicted: bool = False
+
+    @property
+    def serves(self) -> bool:
+        """Whether it is an endpoint of any service."""
+        return any(isinstance(one, Endpoint) for _, one in self.placed)
 
     def says_the_same(self, other: Member) -> bool:
         """Tell whether both mean the same for what is published."""
@@ -96,11 +130,15 @@ class Member(Struct, frozen=True, gc=False):
 
 
 class Reading(Struct, frozen=True):
-    """The instances of one application, and what is in it that is none."""
+    """The instances of one application, and what is in it that is none.
+
+    whole: whether all was read; else nothing follows from what it lacks.
+    """
 
     name: str
     members: tuple[Member, ...]
     refused: tuple[Refusal, ...] = ()
+    whole: bool = True
 
 
 def rules_of(options: EurekaOptions) -> EurekaRules:
@@ -121,17 +159,42 @@ def rules_of(options: EurekaOptions) -> EurekaRules:
 
 def read_application(value: RawObject, rules: EurekaRules) -> Reading:
     """Read one application with all of its instances. Raises SourceUnavailable: it has no name, so all is in doubt."""
+    reading = Reading("", ())
+    for piece in read_in_pieces(value, rules):
+        reading = piece or reading
+    return reading
+
+
+def read_in_pieces(value: RawObject, rules: EurekaRules) -> Iterator[Reading | None]:
+    """Yield None between some instances and the next, so that others can run, and the whole at the end.
+
+    Raises SourceUnavailable: the application has no name, so all is in doubt.
+    """
     application, instances = open_application(value)
+    if instances is None:
+        reason = f"the application has more than {INSTANCE_LIMIT} instances; what was known of it is kept"
+        yield Reading(application, (), (Refusal(codes.TOO_MANY, reason, application),), whole=False)
+        return
     members: dict[str, Member] = {}
     refused: list[Refusal] = []
-    for one in instances:
+    for count, one in enumerate(instances, start=1):
         match read_instance(one, application, rules):
             case Refusal() as refusal:
                 refused.append(refusal)
             case member:
                 # Of two with one key a server counts the later one only.
                 members[member.key] = member
-    return Reading(application, tuple(members.values()), tuple(refused))
+        if count % _AT_ONCE == 0:
+            yield None
+    yield Reading(application, tuple(members.values()), bounded(refused))
+
+
+def bounded(refused: Sequence[Refusal]) -> tuple[Refusal, ...]:
+    """Return the first of the refusals, and one that counts the others."""
+    more = len(refused) - _MOST_REFUSED
+    if more <= 0:
+        return tuple(refused)
+    return (*refused[:_MOST_REFUSED], Refusal(codes.TOO_MANY, f"{more} more are refused and not shown"))
 
 
 def overdue(readings: Iterable[Reading], at: float) -> int:
@@ -151,14 +214,16 @@ def read_instance(value: RawObject, application: str, rules: EurekaRules) -> Mem
     if not key:
         return Refusal(codes.GARBLED, "it has no instanceId", _shown(value))
     placed, refused = _placed(instance, application, rules)
+    deleted, lease = instance.action_type == _DELETED, _lease(instance)
     return Member(
         key,
         instance.status or "",
         (instance.last_updated_timestamp or 0, instance.last_dirty_timestamp or 0),
-        instance.action_type == _DELETED,
+        deleted,
         placed,
         refused,
-        _lease_ends(instance) if any(isinstance(one, Endpoint) for _, one in placed) else 0.0,
+        lease.ends if any(isinstance(one, Endpoint) for _, one in placed) else 0.0,
+        deleted and lease.was_ended,
     )
 
 
@@ -174,8 +239,15 @@ def _hardly_read(value: RawObject, fault: RecordError) -> Member | Refusal:
         core = read_as(Core, value)
     except RecordError:
         return refusal
-    version = (core.last_updated_timestamp or 0, 0)
+    version = (_number(core.last_updated_timestamp), 0)
     return Member(core.instance_id, core.status or "", version, core.action_type == _DELETED, refused=refusal)
+
+
+def _number(said: object) -> int:
+    try:
+        return msgspec.convert(said, Number, strict=False)
+    except msgspec.ValidationError:
+        return 0
 
 
 def _shown(value: RawObject) -> str:
@@ -232,8 +304,10 @@ def _endpoint(instance: Instance, name: str, record: str, rules: EurekaRules) ->
 
 
 def _check_status(instance: Instance, rules: EurekaRules) -> None:
+    status = (instance.status or _UNKNOWN).upper()
     overridden = (instance.overridden_status or instance.overriddenstatus or _UNKNOWN).upper()
-    status = overridden if overridden != _UNKNOWN else (instance.status or _UNKNOWN).upper()
+    if status not in _NOT_READY and overridden != _UNKNOWN:
+        status = overridden
     if status not in rules.statuses:
         raise RecordError(codes.DISABLED, f"status {status[:_LONGEST_WORD]}")
 
@@ -256,7 +330,8 @@ def _port(instance: Instance, name: str, rules: EurekaRules) -> int:
 def _address(instance: Instance) -> str:
     """Return the IP address of an instance, or what stands in its place, which the house rules refuse."""
     said = [text for text in (instance.ip_addr, instance.host_name) if text]
-    return next(filter(_is_address, said), said[0] if said else "")
+    # Bounded first: what is longer is none, and would fill the cache.
+    return next((text for text in said if len(text) <= _LONGEST_ADDRESS and _is_address(text)), said[0] if said else "")
 
 
 @lru_cache(maxsize=65_536)
@@ -293,9 +368,8 @@ def _text(mapping: object, key: str) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _lease_ends(instance: Instance) -> float:
+def _lease(instance: Instance) -> Lease:
     try:
-        lease = msgspec.convert(instance.lease_info, Lease, strict=False)
+        return msgspec.convert(instance.lease_info, Lease, strict=False)
     except msgspec.ValidationError:
-        return 0.0
-    return lease.last_renewal_timestamp / 1000 + lease.duration_in_secs if lease.last_renewal_timestamp else 0.0
+        return Lease()

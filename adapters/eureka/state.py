@@ -3,6 +3,10 @@
 A delta repeats for three minutes what changed, each instance with its state of the moment (EU3), so it is applied
 idempotently; and as the server keeps what it answers for up to 30 s (EU4), it may be older than what is known. The
 versions of an instance tell: an older state never replaces a newer one, and what is gone does not come back by it.
+
+A full answer may be older than a delta, too: a server keeps the two apart, and one that it made up while an instance
+registered lacks it until it is made anew, up to three minutes later. So what a delta told outweighs a full read for
+a while, on one connection: another server, or the same one restarted, counts by itself.
 Times are monotonic seconds, passed in.
 """
 
@@ -13,6 +17,8 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
+from isthmus.adapters.eureka.records import bounded
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -21,7 +27,10 @@ if TYPE_CHECKING:
 
 # As long as a delta may still speak of an instance: three minutes, and what the server's two caches add.
 GONE_KEPT_SECONDS = 300.0
+# As long as a full answer may be older than a delta: three minutes in one cache, and 30 s in the other.
+TOLD_KEPT_SECONDS = 240.0
 _Version = tuple[int, int]
+_Place = tuple[str, str]
 
 
 class Change(Struct, frozen=True):
@@ -33,6 +42,14 @@ class Change(Struct, frozen=True):
     after: Member | None
 
 
+class _Gone(Struct, frozen=True):
+    """What was gone when; told: a delta said so."""
+
+    version: _Version
+    at: float
+    told: bool
+
+
 class Registry:
     """The instances of one Eureka cluster, whatever their status."""
 
@@ -40,7 +57,8 @@ class Registry:
         self._applications: dict[str, dict[str, Member]] = {}
         self._refused: dict[str, tuple[Refusal, ...]] = {}
         self._statuses: Counter[str] = Counter()
-        self._gone: dict[tuple[str, str], tuple[_Version, float]] = {}
+        self._gone: dict[_Place, _Gone] = {}
+        self._told: dict[_Place, float] = {}
 
     def __len__(self) -> int:
         return self._statuses.total()
@@ -54,50 +72,94 @@ class Registry:
     def applications(self) -> Iterable[str]:
         return self._applications.keys()
 
+    @property
+    def serving(self) -> int:
+        """How many instances are endpoints."""
+        return sum(member.serves for known in self._applications.values() for member in known.values())
+
     def instances(self, application: str) -> dict[str, Member]:
         """Return the instances of an application, by their keys. Read only."""
         return self._applications.get(application, {})
 
     def refused(self, application: str) -> tuple[Refusal, ...]:
-        """Return what of an application belongs to no service."""
+        """Return what of an application belongs to no service, the first of it."""
         unplaced = (one.refused for one in self.instances(application).values() if one.refused is not None)
-        return (*self._refused.get(application, ()), *unplaced)
+        return bounded((*self._refused.get(application, ()), *unplaced))
 
-    def vanished(self, readings: Iterable[Reading]) -> int:
-        """Return how many instances are known that a full read lacks."""
-        listed = {(one.name, member.key) for one in readings for member in one.members}
-        return sum((name, key) not in listed for name, known in self._applications.items() for key in known)
+    def lost(self, readings: Iterable[Reading]) -> int:
+        """Return how many serving instances are known that a full read lacks, or has in a form that cannot be read."""
+        readings = list(readings)
+        partial = {one.name for one in readings if not one.whole}
+        listed = {(one.name, member.key): member for one in readings for member in one.members}
+
+        def is_lost(place: _Place) -> bool:
+            found = listed.get(place)
+            return place not in self._told if found is None else found.refused is not None
+
+        return sum(
+            member.serves and is_lost((name, key))
+            for name, known in self._applications.items()
+            if name not in partial
+            for key, member in known.items()
+        )
+
+    def evicted(self, readings: Iterable[Reading]) -> int:
+        """Return how many serving instances a delta says to have gone because their leases were over (EU6)."""
+        return sum(
+            member.evicted and self._serves(one.name, member.key) and self._is_news(one.name, member)
+            for one in readings
+            for member in one.members
+        )
+
+    def forget_told(self) -> None:
+        """Let the next full read outweigh all that deltas told: another server tells, or too much was missed."""
+        self._told.clear()
+        self._gone.clear()
 
     def replace(self, readings: Iterable[Reading], now: float) -> list[Change]:
-        """Take a full read: what it does not list is gone."""
+        """Take a full read: what it does not list is gone, but for what a delta told of lately."""
+        self._expire(now)
         changes: list[Change] = []
         listed: dict[str, set[str]] = {}
         self._refused = {}
         for one in readings:
             keys = listed.setdefault(one.name, set())
+            if not one.whole:
+                keys.update(self.instances(one.name))
             for member in one.members:
                 keys.add(member.key)
-                self._put(one.name, member, changes)
+                if not self._is_outweighed(one.name, member):
+                    self._put(one.name, member, changes)
             if one.refused:
                 self._refused[one.name] = (*self._refused.get(one.name, ()), *one.refused)
         for name, known in list(self._applications.items()):
             for key in known.keys() - listed.get(name, set()):
-                member = known[key]
-                self._remove(name, key, member.version, now, changes)
+                if (name, key) not in self._told:
+                    self._remove(name, key, _Gone(known[key].version, now, told=False), changes)
         return changes
 
     def apply(self, readings: Iterable[Reading], now: float) -> list[Change]:
         """Take a delta; applied again, or after a later one, it changes nothing."""
-        self._gone = {place: gone for place, gone in self._gone.items() if now - gone[1] <= GONE_KEPT_SECONDS}
+        self._expire(now)
         changes: list[Change] = []
         for one in readings:
             for member in one.members:
-                if self._is_news(one.name, member):
-                    if member.deleted:
-                        self._remove(one.name, member.key, member.version, now, changes)
-                    else:
-                        self._put(one.name, member, changes)
+                if not self._is_news(one.name, member):
+                    continue
+                if member.deleted:
+                    self._remove(one.name, member.key, _Gone(member.version, now, told=True), changes)
+                else:
+                    self._put(one.name, member, changes)
+                    self._told[one.name, member.key] = now
         return changes
+
+    def _expire(self, now: float) -> None:
+        self._gone = {place: gone for place, gone in self._gone.items() if now - gone.at <= GONE_KEPT_SECONDS}
+        self._told = {place: at for place, at in self._told.items() if now - at <= TOLD_KEPT_SECONDS}
+
+    def _serves(self, application: str, key: str) -> bool:
+        known = self.instances(application).get(key)
+        return known is not None and known.serves
 
     def _is_news(self, application: str, member: Member) -> bool:
         known = self.instances(application).get(member.key)
@@ -105,7 +167,13 @@ class Registry:
             return member.version >= known.version
         # Of two states of one time the deletion is the later one.
         gone = self._gone.get((application, member.key))
-        return gone is None or member.version > gone[0]
+        return gone is None or member.version > gone.version
+
+    def _is_outweighed(self, application: str, member: Member) -> bool:
+        """Tell whether a delta said something newer than a full read does."""
+        place = (application, member.key)
+        gone = self._gone.get(place)
+        return (place in self._told or (gone is not None and gone.told)) and not self._is_news(application, member)
 
     def _put(self, application: str, member: Member, changes: list[Change]) -> None:
         instances = self._applications.setdefault(application, {})
@@ -118,8 +186,9 @@ class Registry:
         if before is None or not member.says_the_same(before):
             changes.append(Change(application, member.key, before, member))
 
-    def _remove(self, application: str, key: str, version: _Version, now: float, changes: list[Change]) -> None:
-        self._gone[application, key] = (version, now)
+    def _remove(self, application: str, key: str, gone: _Gone, changes: list[Change]) -> None:
+        self._gone[application, key] = gone
+        self._told.pop((application, key), None)
         instances = self._applications.get(application, {})
         before = instances.pop(key, None)
         if before is None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from isthmus.adapters.eureka.evictions import LOST_SHARE, Evictions
 from isthmus.adapters.eureka.services import Services
 from isthmus.adapters.eureka.state import Registry
 from isthmus.adapters.kept import Kept
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from isthmus.adapters.eureka.state import Change
     from isthmus.registry.model import Refusal, Service
 
-# The share of instances that a server in good health does not lose at once: Eureka's own figure (G4).
-_LOST_SHARE = 0.15
 # So many services are built in a few milliseconds.
 _AT_ONCE = 200
 
@@ -30,6 +29,9 @@ class View:
 
     def __init__(self, rules: EurekaRules) -> None:
         self._registry = Registry()
+        self._evictions = Evictions()
+        self._was_read = False
+        self._empty_since: float | None = None
         self._services = Services(rules)
         self._kept: Kept[str] = Kept()
         self._refused: dict[str, tuple[Refusal, ...]] = {}
@@ -42,23 +44,46 @@ class View:
         """What the server's `apps__hashcode` has to be for both to know the same (EU2)."""
         return self._registry.hashcode
 
+    def empty_for(self, readings: Iterable[Reading], now: float) -> float | None:
+        """Return for how many seconds nothing was read since the start but registries without any instance.
+
+        None: there is one, or was before.
+        """
+        if self._was_read or any(one.members or one.refused for one in readings):
+            return None
+        if self._empty_since is None:
+            self._empty_since = now
+        return now - self._empty_since
+
     def looks_lost(self, readings: Iterable[Reading]) -> bool:
         """Tell whether a full read lacks so much that the server may have lost it: all, or several and over 15 % (EU5).
 
-        One instance alone, unless it is all there was, may have left between two reads.
+        Counted are the instances that serve. One alone, unless it is all there was, may have left between two reads.
         """
-        gone, known = self._registry.vanished(readings), len(self._registry)
-        return gone > 0 and (gone == known or (gone > 1 and gone > known * _LOST_SHARE))
+        gone, known = self._registry.lost(readings), self._registry.serving
+        return gone > 0 and (gone == known or (gone > 1 and gone > known * LOST_SHARE))
+
+    def evicts_many(self, readings: Iterable[Reading], now: float) -> bool:
+        """Tell whether with this delta, which is to be applied next, the server has ended too many leases (EU6)."""
+        evicted = self._registry.evicted(readings)
+        return self._evictions.are_many(evicted, self._registry.serving if evicted else 0, now)
+
+    def forget_told(self) -> None:
+        """Let the next full read outweigh all that deltas told (Registry.forget_told)."""
+        self._registry.forget_told()
 
     def replace(self, readings: Iterable[Reading], now: float) -> int:
         """Take a full read; return how many instances are other than before."""
         readings = list(readings)
+        self._was_read = True
         self._dirty_applications.update(self._refused, (one.name for one in readings))
         return self._note(self._registry.replace(readings, now))
 
-    def apply(self, readings: Iterable[Reading], now: float) -> None:
-        """Take a delta."""
-        self._note(self._registry.apply(readings, now))
+    def apply(self, readings: Iterable[Reading], now: float) -> float | None:
+        """Take a delta; return when the server last changed what is new in it, in seconds since 1970."""
+        changes = self._registry.apply(readings, now)
+        self._note(changes)
+        return max((one.after.version[0] / 1000 for one in changes if one.after is not None), default=None)
 
     def build(self, now: float) -> Iterator[None]:
         """Build the services that the reads concern, which a report needs; it stops between some and the next."""
@@ -70,7 +95,9 @@ class View:
                 yield
 
     def report(self, sink: Sink, generation: int) -> None:
-        """Report what changed since the last report."""
+        """Report what changed since the last report, or that nothing did."""
+        if not self._changed:
+            sink.contact(generation)
         for service in self._changed.values():
             sink.put(generation, service)
         self._changed.clear()
@@ -81,7 +108,9 @@ class View:
         self._changed.clear()
         self._report_refused(sink, generation)
         # What has been empty for long is left out, and so withdrawn.
-        self._kept.drop_long_empty(now)
+        if self._kept.drop_long_empty(now):
+            for name in [name for name in self._kept.places if not self._kept.services(name)]:
+                self._kept.forget(name)
         return sink.sync(generation, self._kept.everything())
 
     def _note(self, changes: list[Change]) -> int:

@@ -11,14 +11,13 @@ from xml.parsers import expat
 
 from msgspec import Struct, field
 
-from isthmus.adapters.eureka.wire import Document
+from isthmus.adapters.eureka.wire import APPLICATION_LIMIT, INSTANCE_LIMIT, Document
 from isthmus.registry.errors import SourceUnavailable
 from isthmus.registry.policy import RECORD_LENGTH
 
 DEEPEST = 64
 # One instance has about forty elements; its metadata may add some.
 _MOST_CHILDREN = 4_096
-_MOST_APPLICATIONS = 100_000
 # Bounded before they are read, and within 64 bits.
 _DIGITS = 19
 _ROOT = "applications"
@@ -60,6 +59,8 @@ class XmlReader:
             number if isinstance(number, int) else 0,
             hashcode if isinstance(hashcode, str) else None,
             tuple(self._applications),
+            # An empty list of XML is nothing at all.
+            lists=bool(self._applications),
         )
 
     def _parse(self, data: bytes, *, final: bool) -> None:
@@ -93,10 +94,10 @@ class XmlReader:
             _add(self._open[-1], element.name, value)
         elif element.name != "application":
             self._said[element.name] = value
-        elif len(self._applications) < _MOST_APPLICATIONS:
+        elif len(self._applications) < APPLICATION_LIMIT:
             self._applications.append(value if isinstance(value, dict) else {})
         else:
-            raise SourceUnavailable(f"the registry has more than {_MOST_APPLICATIONS} applications")
+            raise SourceUnavailable(f"the registry has more than {APPLICATION_LIMIT} applications")
 
 
 def _refuse_doctype(*_: object) -> None:
@@ -119,6 +120,9 @@ def _number(text: str) -> int | str:
 
 def _add(parent: _Element, name: str, value: object) -> None:
     if name == "instance" and parent.name == "application":
-        parent.children.setdefault(name, []).append(value)
+        instances = parent.children.setdefault(name, [])
+        # One beyond is kept: wire.py tells by it that there are too many.
+        if len(instances) <= INSTANCE_LIMIT:
+            instances.append(value)
     elif len(parent.children) < _MOST_CHILDREN:
         parent.children[_NAMES.get(name, name)] = value

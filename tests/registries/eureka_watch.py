@@ -27,7 +27,8 @@ POLL = 0.1
 
 
 def options(address: str, **more: object) -> EurekaOptions:
-    fields: dict[str, object] = {"name": "eureka", "address": address, "poll": POLL, **more}
+    """Return settings for a test: a server may be empty from the start, and is believed."""
+    fields: dict[str, object] = {"name": "eureka", "address": address, "poll": POLL, "settle": 0.0, **more}
     return EurekaOptions(**fields)  # type: ignore[arg-type]
 
 
@@ -44,7 +45,7 @@ async def guarded(address: str, settle: float, **more: object) -> AsyncIterator[
     """Run an adapter that reports to a catalog, whose guard settles for so many seconds; give the source's state."""
     catalog = Catalog()
     source = catalog.add_source(Policy("eureka", settle=settle), required=True, now=time.monotonic())
-    async with _supervised(options(address, **more), CatalogSink(catalog, "eureka")):
+    async with _supervised(options(address, settle=settle, **more), CatalogSink(catalog, "eureka")):
         yield source
 
 

@@ -8,27 +8,32 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import re
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import pytest
 
 from isthmus.adapters.applications import ApplicationPort
 from isthmus.adapters.eureka import adapter as adapter_module
+from isthmus.adapters.eureka import client as client_module
 from isthmus.adapters.eureka import records
 from isthmus.adapters.eureka.adapter import EurekaAdapter
+from isthmus.adapters.web import fetch
 from isthmus.registry import codes
 from isthmus.registry.errors import SourceDenied, SourceUnavailable
 from isthmus.registry.model import Port
 from tests.registries.eureka_watch import TIMEOUT, addresses, guarded, options, until, watching
 from tests.registries.recorder import Recorder
 from tests.rig.certificates import Certificates
-from tests.rig.eureka import LONG_LEASE_S
-from tests.rig.wait import wait_for_async
+from tests.rig.eureka import LONG_LEASE_S, Instance
+from tests.rig.wait import wait_for, wait_for_async
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from tests.rig.bridge import Bridge
     from tests.rig.eureka import Eureka
     from tests.rig.py_eureka import PyEurekaClient
     from tests.rig.spring import SpringClient
@@ -184,7 +189,9 @@ async def test_EU3_after_too_long_a_silence_everything_is_read(
     assert set(asked(server)) == {FULL}
 
 
-async def test_EU4_what_the_caches_of_a_server_hold_back_is_no_error(eureka_server: Callable[..., Eureka]) -> None:
+async def test_EU4_what_the_caches_of_a_server_hold_back_is_shown_and_no_error(
+    eureka_server: Callable[..., Eureka],
+) -> None:
     server = await asyncio.to_thread(eureka_server, profile="defaults")
     server.register("SHOP", "shop:1", ip="10.20.1.1")
     async with watching(server.address, full_every=50) as seen:
@@ -193,6 +200,8 @@ async def test_EU4_what_the_caches_of_a_server_hold_back_is_no_error(eureka_serv
         await until(seen, "app:shop", "10.20.1.1:8080", "10.20.1.2:8080")
         assert seen.generation == 1
         assert not [one for one in seen.history if one.startswith("stale")]
+        (note,) = seen.notes
+        assert re.match(r"the last change was \d+ s old when it was told", note)
 
 
 async def test_EU5_the_next_server_is_read_when_one_fails_and_kept_when_that_is_back(
@@ -265,6 +274,7 @@ async def test_EU6_what_the_server_keeps_by_self_preservation_is_kept_and_said(
         rounds = server.lease_rounds()
         await wait_for_async(lambda: server.lease_rounds() >= rounds + 2, TIMEOUT, "two rounds of eviction")
         assert seen.addresses("app:shop") == ["10.20.1.1:8080"]
+        assert "keeps 1 instances" in seen.notes[-1]
         server.register("SHOP", "shop:1", ip="10.20.1.1", lease_s=3600)
         await wait_for_async(lambda: "renew their leases again" in caplog.text, TIMEOUT, "the end of it")
     assert caplog.text.count("self-preservation") == 1
@@ -291,6 +301,46 @@ async def test_EU7_only_what_is_up_serves_and_an_override_wins(eureka: Eureka) -
         eureka.register("STATES", "states:2", ip="10.20.1.2")
         await until(seen, "app:states", "10.20.1.1:8080", "10.20.1.2:8080")
         assert seen.services["app:states"].refused == ()
+
+
+async def test_EU6_a_server_that_ends_the_leases_of_all_is_not_believed(eureka_server: Callable[..., Eureka]) -> None:
+    server = await asyncio.to_thread(eureka_server)
+    everyone = [Instance("SHOP", f"shop:{number}", ip=f"10.20.1.{number}", lease_s=5) for number in range(1, 41)]
+    async with guarded(server.address, settle=600.0, full_every=1_000_000) as source:
+        await wait_for_async(lambda: source.synced or source.last_error, TIMEOUT, "first read")
+        await asyncio.to_thread(server.register_all, everyone)
+        await wait_for_async(lambda: len(addresses(source, "app:shop")) == 40, TIMEOUT, "all of them")
+        # Nobody renews, and each second 15 % go.
+        await wait_for_async(lambda: not server.statuses("SHOP"), TIMEOUT, "the last eviction")
+        await wait_for_async(lambda: source.guard.held >= 34, TIMEOUT, "the hold")
+        assert len(addresses(source, "app:shop")) == source.guard.held
+        assert source.generation > 1
+
+
+async def test_EU6_that_all_leave_is_believed(eureka_server: Callable[..., Eureka]) -> None:
+    server = await asyncio.to_thread(eureka_server)
+    for number in range(1, 6):
+        server.register("SHOP", f"shop:{number}", ip=f"10.20.1.{number}")
+    async with guarded(server.address, settle=600.0, full_every=1_000_000) as source:
+        await wait_for_async(lambda: len(addresses(source, "app:shop")) == 5, TIMEOUT, "first read")
+        for number in range(1, 6):
+            server.cancel("SHOP", f"shop:{number}")
+        await wait_for_async(lambda: not addresses(source, "app:shop"), TIMEOUT, "the withdrawal")
+        assert (source.generation, source.guard.held) == (1, 0)
+
+
+async def test_EU7_no_override_brings_an_instance_up_that_says_it_is_down(eureka: Eureka) -> None:
+    for number in (1, 2, 3):
+        eureka.register("RAISED", f"raised:{number}", ip=f"10.20.1.{number}")
+        eureka.override("RAISED", f"raised:{number}")
+        eureka.override("RAISED", f"raised:{number}", "UP")
+    async with watching(eureka.address) as seen:
+        await until(seen, "app:raised", "10.20.1.1:8080", "10.20.1.2:8080", "10.20.1.3:8080")
+        eureka.register("RAISED", "raised:1", ip="10.20.1.1", status="DOWN")
+        eureka.register("RAISED", "raised:2", ip="10.20.1.2", status="STARTING")
+        await until(seen, "app:raised", "10.20.1.3:8080")
+        found = {(one.code, one.reason) for one in seen.services["app:raised"].refused}
+        assert found == {(codes.DISABLED, "status DOWN"), (codes.DISABLED, "status STARTING")}
 
 
 async def test_EU7_one_bad_instance_costs_itself(eureka: Eureka) -> None:
@@ -327,11 +377,65 @@ async def test_G3_a_server_that_is_gone_leaves_the_state_and_marks_it(eureka_ser
         await asyncio.to_thread(server.kill)
         await wait_for_async(lambda: "connection refused" in (seen.stale_reason or ""), TIMEOUT, "loss of contact")
         assert f"127.0.0.1:{server.port}" in (seen.stale_reason or "")
+        assert seen.fewest == {"app:shop": 1}
+        assert seen.addresses("app:shop") == ["10.20.1.1:8080"]
         await asyncio.to_thread(server.start)
         server.register("SHOP", "shop:2", ip="10.20.1.2")
         await wait_for_async(
             lambda: "10.20.1.2:8080" in seen.addresses("app:shop") and not seen.stale_reason, TIMEOUT, "contact again"
         )
+
+
+async def test_G3_a_frozen_server_leaves_the_state_and_marks_it(
+    eureka_server: Callable[..., Eureka], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The 30 s that an answer may take are not waited for.
+    monkeypatch.setattr(client_module, "fetch", functools.partial(fetch, total=3.0))
+    server = await asyncio.to_thread(eureka_server)
+    server.register("SHOP", "shop:1", ip="10.20.1.1")
+    async with watching(server.address) as seen:
+        await until(seen, "app:shop", "10.20.1.1:8080")
+        seen.watch_fewest()
+        server.pause()
+        await wait_for_async(lambda: "no whole answer" in (seen.stale_reason or ""), TIMEOUT, "loss of contact")
+        # Also once a new connection was tried, which the kernel takes in the server's place.
+        enough = stales(seen) + 2
+        await wait_for_async(lambda: stales(seen) >= enough, TIMEOUT, "two vain attempts")
+        assert seen.addresses("app:shop") == ["10.20.1.1:8080"]
+        server.resume()
+        await wait_for_async(lambda: not seen.stale_reason, TIMEOUT, "contact again")
+        server.register("SHOP", "shop:2", ip="10.20.1.2")
+        await until(seen, "app:shop", "10.20.1.1:8080", "10.20.1.2:8080")
+        assert seen.fewest == {"app:shop": 1}
+        assert not [one for one in seen.history if one.startswith("drop")]
+
+
+def stales(seen: Recorder) -> int:
+    return len([one for one in seen.history if one.startswith("stale")])
+
+
+def test_the_bridge_registers_nothing(eureka_server: Callable[..., Eureka], bridge: Callable[..., Bridge]) -> None:
+    server = eureka_server()
+    server.register("SHOP", "shop:1", ip="10.20.1.1")
+    bridge([{"kind": "eureka", "address": server.address, "poll": 1}])
+    wait_for(lambda: asked(server).count(DELTA) >= 3, TIMEOUT, "three polls")
+    assert {(request.agent, request.method) for request in server.requests()} == {("isthmus", "GET")}
+    assert [one["name"] for one in server.page("apps")["applications"]["application"]] == ["SHOP"]
+
+
+@pytest.mark.parametrize("name_from", ["app", "vip"])
+async def test_a_name_in_Chinese_gets_a_host_of_its_own(eureka_server: Callable[..., Eureka], name_from: str) -> None:
+    server = await asyncio.to_thread(eureka_server)
+    names = {"用户服务": "10.20.1.1", "支付服务": "10.20.1.2"}
+    for number, (name, ip) in enumerate(names.items()):
+        app, vip = (name, f"vip-{number}") if name_from == "app" else (f"APP-{number}", name)
+        server.register(app, f"{number}", ip=ip, vip=vip)
+    async with watching(server.address, name_from=name_from) as seen:
+        for name, ip in names.items():
+            await until(seen, f"app:{quote(name)}", f"{ip}:8080")
+        hosts = [service.host for service in seen.services.values()]
+    assert all(re.fullmatch(r"x-[0-9a-f]{8}\.mesh", host) for host in hosts)
+    assert len(set(hosts)) == 2
 
 
 async def test_two_thousand_applications(eureka_server: Callable[..., Eureka]) -> None:

@@ -11,33 +11,24 @@ import pytest
 from isthmus.adapters.eureka import adapter as adapter_module
 from isthmus.adapters.eureka.adapter import EurekaAdapter
 from isthmus.registry.errors import SourceDenied, SourceError, SourceUnavailable
-from tests.registries.eureka_fake import DELTA, FULL, FakeEureka, fake_eureka
+from tests.registries.eureka_fake import DELTA, FULL, SHOP, fake_eureka, polls, shop, shops
 from tests.registries.eureka_watch import TIMEOUT, addresses, guarded, options, until, watching
 from tests.registries.recorder import Recorder
 from tests.rig.eureka import Instance
 from tests.rig.wait import wait_for_async
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "eureka"
-SHOP = "app:shop"
-
-
-def shop(number: int, **more: object) -> Instance:
-    return Instance("SHOP", f"shop:{number}", ip=f"10.0.0.{number}", **more)  # type: ignore[arg-type]
-
-
-def shops(count: int) -> list[Instance]:
-    return [shop(number) for number in range(1, count + 1)]
-
-
-async def polls(fake: FakeEureka, count: int, path: str = DELTA) -> None:
-    """Wait for so many further answers at a path, so that the last but one was taken in."""
-    seen = fake.asked.count(path)
-    await wait_for_async(lambda: fake.asked.count(path) > seen + count, TIMEOUT, f"{count} more of {path}")
 
 
 @pytest.mark.parametrize(
     ("status", "body"),
-    [(403, b""), (404, b""), (401, b""), (200, b"null"), (200, b""), (200, b'{"applications":null}')],
+    [
+        *((status, b"") for status in (401, 403, 404, 405, 500, 502, 200)),
+        (200, b"null"),
+        (200, b"<html>"),
+        (200, b'{"applications":null}'),
+        (200, b'{"applications":{"application":[{"instance":[]}]}}'),
+    ],
 )
 async def test_EU1_where_there_are_no_deltas_everything_is_read(status: int, body: bytes) -> None:
     async with fake_eureka() as fake:
@@ -187,6 +178,7 @@ async def test_EU5_a_failure_is_marked_before_the_next_server_is_read() -> None:
         other.hold(shop(1), shop(2))
         async with watching(f"{one.address},{other.address}") as seen:
             await until(seen, SHOP, "10.0.0.1:8080")
+            one.say(FULL, status=500)
             one.say(DELTA, status=500)
             await until(seen, SHOP, "10.0.0.1:8080", "10.0.0.2:8080")
             assert [reason for reason in seen.history if reason.startswith("stale")] == [

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Struct
 
+from isthmus.adapters.eureka.evictions import Evictions
 from isthmus.adapters.eureka.records import EurekaRules, Member, Reading, read_application
-from isthmus.adapters.eureka.state import GONE_KEPT_SECONDS, Registry
+from isthmus.adapters.eureka.state import GONE_KEPT_SECONDS, TOLD_KEPT_SECONDS, Registry
 from isthmus.adapters.eureka.wire import open_json
-from isthmus.registry.model import Endpoint, WorkloadEntry
+from isthmus.registry import codes
+from isthmus.registry.model import Endpoint, Refusal, WorkloadEntry
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "eureka"
 STATUSES = ("UP", "DOWN", "STARTING", "OUT_OF_SERVICE", "UNKNOWN")
@@ -103,6 +105,8 @@ def test_EU2_a_hash_that_differs_or_a_gap_and_then_a_full_read_give_the_full_reg
             continue
         reading, hashcode = server.delta()
         registry.apply([reading], server.now / 1000)
+        if server.now - read_at > 150_000:
+            registry.forget_told()
         if server.now - read_at > 150_000 or registry.hashcode != hashcode:
             registry.replace([server.full()], server.now / 1000)
         read_at = server.now
@@ -148,6 +152,42 @@ def test_EU3_what_a_full_read_lacks_does_not_come_back_by_an_older_delta() -> No
     assert registry.hashcode == "UP_1_"
 
 
+def test_EU3_what_a_delta_told_outweighs_an_older_full_read_for_a_while() -> None:
+    registry = Registry()
+    full = Reading("SHOP", (member("a", "UP", 1), member("b", "UP", 1)))
+    registry.replace([full], 0.0)
+    told = [member("a", "DOWN", 2), member("b", "UP", 2, deleted=True), member("c", "UP", 2)]
+    registry.apply([Reading("SHOP", tuple(told))], 1.0)
+
+    assert registry.replace([full], 2.0) == []
+    assert registry.hashcode == "DOWN_1_UP_1_"
+    # Had it been really so, the next deltas would have said it.
+    registry.replace([full], 2.0 + TOLD_KEPT_SECONDS)
+    assert {key: one.version[0] for key, one in known(registry).items()} == {"a": 1}
+    registry.replace([full], 2.0 + GONE_KEPT_SECONDS)
+    assert known(registry).keys() == {"a", "b"}
+
+
+def test_EU5_another_server_is_taken_at_its_word() -> None:
+    registry = Registry()
+    full = Reading("SHOP", (member("a", "UP", 1), member("b", "UP", 1)))
+    registry.replace([full], 0.0)
+    registry.apply([Reading("SHOP", (member("a", "DOWN", 2), member("b", "UP", 2, deleted=True)))], 1.0)
+    registry.forget_told()
+    registry.replace([full], 2.0)
+    assert registry.hashcode == "UP_2_"
+
+
+def test_an_application_that_was_not_read_whole_stays_and_is_not_lost() -> None:
+    registry = Registry()
+    registry.replace([Reading("SHOP", (member("a", "UP", 1),)), Reading("PAY", (member("a", "UP", 1),))], 0.0)
+    refused = (Refusal(codes.TOO_MANY, "too many"),)
+    partial = [Reading("SHOP", (), refused, whole=False)]
+    assert registry.lost(partial) == 1
+    assert [change.application for change in registry.replace(partial, 1.0)] == ["PAY"]
+    assert (registry.hashcode, registry.refused("SHOP")) == ("UP_1_", refused)
+
+
 def test_EU3_a_deletion_of_the_same_time_is_the_later_state() -> None:
     here, left = Reading("SHOP", (member("a", "UP", 1),)), Reading("SHOP", (member("a", "UP", 1, deleted=True),))
     for story in ([here, left], [left, here], [here, left, here]):
@@ -164,6 +204,34 @@ def test_what_is_gone_is_not_remembered_for_ever() -> None:
     registry.replace([], 1.0)
     assert registry.apply([old], 1.0 + GONE_KEPT_SECONDS) == []
     assert len(registry.apply([old], 2.0 + GONE_KEPT_SECONDS)) == 1
+
+
+def test_what_is_gone_is_not_remembered_for_ever_without_deltas_either() -> None:
+    registry = Registry()
+    for number in range(100):
+        registry.replace([Reading("SHOP", (member(chr(97 + number), "UP", 1),))], 30.0 * number)
+    assert len(registry._gone) <= GONE_KEPT_SECONDS / 30.0 + 1
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 100)), max_size=30), st.integers(2, 60))
+def test_EU6_what_is_evicted_is_held_before_more_than_15_percent_is_gone(
+    rounds: list[tuple[int, int]], serving: int
+) -> None:
+    evictions, now, believed = Evictions(), 0.0, deque[tuple[float, int]]()
+    for count, later in rounds:
+        now += later
+        count = min(count, serving)
+        many = evictions.are_many(count, serving, now)
+        believed = deque((at, one) for at, one in believed if now - at <= 180)
+        earlier = sum(one for _, one in believed)
+        if many:
+            assert count
+            assert earlier + count > 1
+            believed.clear()
+        else:
+            assert earlier + count <= max(1.0, 0.15 * (serving + earlier)) or not count
+            believed.append((now, count))
+        serving -= count
 
 
 def test_the_hash_of_a_real_server() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,73 +11,13 @@ from hypothesis import strategies as st
 
 from isthmus.adapters.applications import ApplicationPort
 from isthmus.adapters.eureka.options import EurekaOptions, service_urls
-from isthmus.adapters.eureka.records import EurekaRules, Member, Reading, overdue, read_application, rules_of
+from isthmus.adapters.eureka.records import EurekaRules, Reading, overdue, rules_of
 from isthmus.adapters.eureka.wire import open_json
 from isthmus.registry import codes
 from isthmus.registry.errors import SourceUnavailable
 from isthmus.registry.model import Endpoint, Refusal
 from isthmus.registry.policy import RECORD_LENGTH
-
-GOLDEN = Path(__file__).parent.parent / "golden" / "eureka"
-RULES = EurekaRules(region="eu", labels={"version": "version", "istio.rev": "rev"})
-
-
-def answer(*instances: Any, name: str = "SHOP", **more: Any) -> bytes:
-    applications = {
-        "versions__delta": "1",
-        "apps__hashcode": "",
-        "application": [{"name": name, "instance": instances}],
-    }
-    return json.dumps({"applications": {**applications, **more}}).encode()
-
-
-def instance(**fields: Any) -> dict[str, Any]:
-    """Return an instance as Spring Cloud registers it, but for these fields; None: left out."""
-    whole = {
-        "instanceId": "shop:1",
-        "hostName": "shop-1",
-        "app": "SHOP",
-        "ipAddr": "10.20.0.1",
-        "status": "UP",
-        "overriddenStatus": "UNKNOWN",
-        "port": {"$": 8080, "@enabled": "true"},
-        "securePort": {"$": 8443, "@enabled": "false"},
-        "vipAddress": "shop",
-        "metadata": {"zone": "z1"},
-        "lastUpdatedTimestamp": "1795257287013",
-        "lastDirtyTimestamp": "1795257287009",
-        **fields,
-    }
-    return {name: value for name, value in whole.items() if value is not None}
-
-
-def read(body: bytes, rules: EurekaRules = RULES) -> list[Reading]:
-    document = open_json(body)
-    assert document is not None
-    return [read_application(one, rules) for one in document.applications]
-
-
-def member(rules: EurekaRules = RULES, **fields: Any) -> Member:
-    (reading,) = read(answer(instance(**fields)), rules)
-    assert not reading.refused
-    return reading.members[0]
-
-
-def endpoint(rules: EurekaRules = RULES, **fields: Any) -> Endpoint:
-    ((_, placed),) = member(rules, **fields).placed
-    assert isinstance(placed, Endpoint), placed
-    return placed
-
-
-def refusal(rules: EurekaRules = RULES, **fields: Any) -> Refusal:
-    read = member(rules, **fields)
-    ((_, placed),) = read.placed
-    assert isinstance(placed, Refusal), placed
-    return placed
-
-
-def golden(name: str) -> list[Reading]:
-    return read((GOLDEN / f"{name}.json").read_bytes())
+from tests.unit.eureka_answers import GOLDEN, answer, endpoint, golden, instance, member, read, refusal
 
 
 def test_a_real_registry() -> None:
@@ -117,7 +56,9 @@ def test_EU7_only_what_is_up_serves_and_the_rest_says_its_status() -> None:
         ("UP", None, True),
         ("up", "unknown", True),
         ("UP", "OUT_OF_SERVICE", False),
-        ("DOWN", "UP", True),
+        ("DOWN", "UP", False),
+        ("starting", "UP", False),
+        ("OUT_OF_SERVICE", "UP", True),
         ("DOWN", "UNKNOWN", False),
         ("", "", False),
         (None, None, False),
@@ -126,7 +67,7 @@ def test_EU7_only_what_is_up_serves_and_the_rest_says_its_status() -> None:
 @pytest.mark.parametrize("field", ["overriddenStatus", "overriddenstatus"])
 def test_EU7_an_overridden_status_wins(status: str | None, overridden: str | None, serves: bool, field: str) -> None:
     fields: dict[str, Any] = {"overriddenStatus": None, "status": status, field: overridden}
-    ((_, placed),) = member(RULES, **fields).placed
+    ((_, placed),) = member(**fields).placed
     assert isinstance(placed, Endpoint) == serves
 
 
@@ -342,6 +283,32 @@ def test_EU6_a_lease_that_is_long_over_is_noticed() -> None:
         )
     )
     assert [overdue(readings, at) for at in (1_000.0, 1_090.0 + 150, 1_090.0 + 151)] == [0, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("renewed", "ended", "lease_s", "evicted"),
+    [
+        # As real servers wrote them: an end of a lease, a cancellation, a graceful stop.
+        (1_795_257_287_000, 1_795_257_288_762, 1, True),
+        (1_795_257_287_000, 1_795_257_287_041, 60, False),
+        (1_795_257_287_000, 1_795_257_290_010, 15, False),
+        (1_795_257_287_000, 0, 1, False),
+        (0, 1_795_257_288_762, 1, False),
+        (1_795_257_287_000, 1_795_257_288_762, 0, False),
+    ],
+)
+def test_EU6_the_end_of_a_lease_is_told_from_leaving(renewed: int, ended: int, lease_s: int, evicted: bool) -> None:
+    lease = {"durationInSecs": lease_s, "lastRenewalTimestamp": renewed, "evictionTimestamp": ended}
+    assert member(leaseInfo=lease, actionType="DELETED").evicted == evicted
+    assert not member(leaseInfo=lease, actionType="MODIFIED").evicted
+
+
+def test_EU6_real_services_that_were_stopped_were_not_evicted() -> None:
+    deleted = [
+        one for reading in golden("3-order-service-stopped.apps-delta") for one in reading.members if one.deleted
+    ]
+    assert deleted
+    assert not any(one.evicted for one in deleted)
 
 
 @given(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from isthmus.adapters.eureka.records import EurekaRules, Reading, read_application
-from isthmus.adapters.eureka.wire import Document, open_json
+from isthmus.adapters.eureka.wire import INSTANCE_LIMIT, Document, open_json
 from isthmus.adapters.eureka.xml import DEEPEST, XmlReader
 from isthmus.registry import codes
 from isthmus.registry.errors import SourceUnavailable
@@ -45,9 +45,9 @@ def test_EU7_the_XML_of_a_real_server_says_what_its_JSON_says(name: str, piece: 
 
 
 def test_an_empty_registry() -> None:
-    assert parse(b"<applications/>") == Document(0, None, ())
+    assert parse(b"<applications/>") == Document(0, None, (), lists=False)
     assert parse((GOLDEN / "1-two-spring-cloud-services.apps-delta.xml").read_bytes()) == Document(
-        9, "STARTING_1_UP_2_", ()
+        9, "STARTING_1_UP_2_", (), lists=False
     )
 
 
@@ -95,7 +95,13 @@ def test_T13_an_encoding_of_its_own_is_not_followed() -> None:
 
 
 @pytest.mark.parametrize(
-    "inner", ["<application/>", "<application>x</application>", "<application><name/></application>"]
+    "inner",
+    [
+        "<application/>",
+        "<application>x</application>",
+        "<application><name/></application>",
+        '<application><name enabled="true">A</name></application>',
+    ],
 )
 def test_G1_an_application_without_a_name_leaves_all_in_doubt(inner: str) -> None:
     with pytest.raises(SourceUnavailable, match="no name"):
@@ -137,6 +143,19 @@ def test_G8_one_bad_instance_costs_itself() -> None:
         "6": {codes.BAD_PORT},
     }
     assert [one.code for one in reading.refused] == [codes.GARBLED] * 2
+
+
+def test_T15_more_instances_than_an_application_may_have_are_not_read() -> None:
+    (most, more) = read(
+        parse(
+            registry(
+                f"<application><name>A</name>{'<instance/>' * INSTANCE_LIMIT}</application>"
+                f"<application><name>B</name>{'<instance/>' * (INSTANCE_LIMIT + 1_000)}</application>"
+            )
+        )
+    )
+    assert (most.whole, len(most.refused)) == (True, 101)
+    assert (more.whole, [one.code for one in more.refused]) == (False, [codes.TOO_MANY])
 
 
 def test_the_version_is_a_number_or_nothing() -> None:

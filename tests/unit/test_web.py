@@ -128,22 +128,79 @@ async def test_T16_a_redirect_is_named_and_not_followed() -> None:
 
 async def test_T17_an_error_does_not_repeat_what_we_sent() -> None:
     async def handler(request: web.Request) -> web.Response:
-        text = f"{request.headers['Authorization']} {PASSWORD} {request.path_qs} {request.headers['X-Consul-Token']}"
+        authorization = request.headers["Authorization"]
+        token = authorization.removeprefix("Basic ")
+        text = f"{authorization} {token} {PASSWORD} {request.path_qs} {request.headers['X-Consul-Token']}"
         return web.Response(text=text, status=500)
 
     async with serving(handler) as url:
         error = await failure(
             url, password=PASSWORD, params={"accessToken": "eyJ.abc.def"}, headers={"X-Consul-Token": "0-1-2-3"}
         )
-    assert "500 (*** *** /?accessToken=*** ***)" in str(error)
+    assert "500 (*** *** *** /?accessToken=*** ***)" in str(error)
 
 
 async def test_T11_an_error_shows_little_of_a_body_and_that_escaped() -> None:
-    async with serving(saying("\x1b[31m\u202e\n" + "x" * 10_000, 500)) as url:
+    async with serving(saying("\x1b[31m\u202e\n" + "x" * 100_000, 500)) as url:
         text = str(await failure(url))
     assert "\\x1b[31m\\u202e xxx" in text
     assert text.isprintable()
     assert len(text) < 300
+
+
+@pytest.mark.parametrize(
+    ("body", "shown"),
+    [
+        ('{"timestamp":"AT","status":500,"error":"Server Error","message":"caused: x","path":"/"}', " (caused: x)"),
+        ('{"timestamp":"AT","status":500,"error":"Server Error","path":"/"}', " (Server Error)"),
+        ('{"timestamp":"AT","error":"Server Error","message":" "}', " (Server Error)"),
+        ('{"timestamp":"AT","error":"Server Error","message":{"a":1}}', " (Server Error)"),
+        ('{"timestamp":"AT","trace":"%s","message":"caused: x"}' % ("at x " * 5_000), " (caused: x)"),
+        (f'{{"timestamp":"AT","message":"{PASSWORD} \\u001b[31m"}}', r" (*** \x1b[31m)"),
+        ('{"message":"%s"}' % ("x" * 1_000), f" ({'x' * 200}…)"),
+    ],
+)
+async def test_an_error_in_JSON_is_shown_by_its_message_whatever_the_time(body: str, shown: str) -> None:
+    async def shown_at(time: str) -> str:
+        async with serving(saying(body.replace("AT", time), 500, Content_Type="application/json")) as url:
+            return str(await failure(url, password=PASSWORD)).partition(" answers 500")[2]
+
+    assert await shown_at("2026-01-01T00:00:01Z") == shown
+    assert await shown_at("2026-01-01T00:00:02Z") == shown
+
+
+@pytest.mark.parametrize(
+    "body", ['{"code":7}', '"text"', "[1]", '{"message":"cut sho', '{"message":"\\ud800"}', "[" * 99]
+)
+async def test_what_has_no_message_in_JSON_is_shown_as_it_is(body: str) -> None:
+    async with serving(saying(body, 500)) as url:
+        assert str(await failure(url)).endswith(f"answers 500 ({body})")
+
+
+async def test_a_message_in_pieces_is_read_whole() -> None:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(status=500)
+        await response.prepare(request)
+        for piece in (b'{"timestamp":1,', b'"message":"caused', b': x"}'):
+            await response.write(piece)
+            # Turns of the loop, in which the client takes the piece.
+            for _ in range(20):
+                await asyncio.sleep(0)
+        return response
+
+    async with serving(handler) as url:
+        assert str(await failure(url)).endswith("answers 500 (caused: x)")
+
+
+async def test_an_error_that_breaks_off_is_shown_as_far_as_it_came() -> None:
+    async with bytes_served(b"HTTP/1.1 500 No\r\nContent-Length: 100\r\n\r\nno leader") as url:
+        assert str(await failure(url)).endswith("answers 500 (no leader)")
+
+
+async def test_T17_a_page_that_is_not_there_is_named_without_its_query() -> None:
+    async with serving(saying("", 404)) as url:
+        text = str(await failure(f"{url}/nacos/%E7%94%A8%1B", params={"accessToken": "eyJ.abc.def"}))
+    assert text.endswith(r" answers 404 to /nacos/用\x1b")
 
 
 async def test_a_page_for_browsers_is_not_shown() -> None:
