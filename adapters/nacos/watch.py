@@ -99,6 +99,7 @@ class Watch:
         self._unsubscribed: set[Node] = set()
         self._hidden: set[str] = set()
         self._why = ""
+        self._reported = False
 
     async def run(self) -> None:
         """Follow the registry until the connection ends. Raises SourceUnavailable and SourceDenied."""
@@ -113,6 +114,8 @@ class Watch:
         while True:
             await asyncio.sleep(_HEALTH_CHECK_SECONDS)
             await self._naming.connection.check_health()
+            if self._reported:
+                self._sink.contact(self._generation)
 
     # The first read.
 
@@ -138,6 +141,7 @@ class Watch:
                 await for_each(sorted(self._unsubscribed), _AT_ONCE_BEHIND, self._subscribe_again)
         if wanted and len(self._unsubscribed) == len(wanted):
             raise SourceUnavailable(f"none of {len(wanted)} services can be read: {self._why}")
+        self._reported = True
         return self._sink.sync(self._generation, self._kept.everything())
 
     async def _list(self) -> set[Node]:
