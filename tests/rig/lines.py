@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import subprocess
 import time
 from typing import TYPE_CHECKING
@@ -70,6 +71,14 @@ class LineProcess:
         """End the process as a crash would (SIGKILL), running or not."""
         self.process.kill()
         self.process.communicate()
+
+    def pause(self) -> None:
+        """Freeze the process (SIGSTOP): its sockets stay open and it says nothing."""
+        self.process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let a frozen process go on (SIGCONT)."""
+        self.process.send_signal(signal.SIGCONT)
 
     def say(self, line: str) -> None:
         """Give the process a line."""
