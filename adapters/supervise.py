@@ -6,7 +6,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
-from isthmus.registry.errors import SourceError
+from isthmus.registry.errors import SourceError, SourceUnavailable
 
 if TYPE_CHECKING:
     import random
@@ -68,4 +68,6 @@ async def _run_once(adapter: Adapter, sink: Sink) -> None:
         if not run.cancelled():
             _log.debug("ended with %r", run.exception())
         raise
+    if run.cancelled():
+        raise SourceUnavailable("the run was cancelled from within")
     run.result()

@@ -54,7 +54,7 @@ def test_G10_the_pause_is_jittered_over_the_whole_span(runs: list[float], seed: 
 class Failing:
     """An adapter that reports and then fails, as often as it is run."""
 
-    def __init__(self, error: Exception) -> None:
+    def __init__(self, error: BaseException) -> None:
         self.error = error
         self.runs = 0
 
@@ -135,3 +135,13 @@ async def test_a_cancellation_is_not_lost_where_the_run_fails_at_that_moment() -
 
     assert task.cancelled()
     assert adapter.runs == 1
+
+
+async def test_a_run_that_is_cancelled_from_within_is_tried_again() -> None:
+    failing, seen = Failing(asyncio.CancelledError()), Recorder()
+    task = asyncio.create_task(supervise("bad", failing, seen, Backoff(Impatient())))
+    await wait_for_async(lambda: failing.runs >= 2, TIMEOUT, "a second run")
+    task.cancel()
+    await asyncio.wait((task,))
+
+    assert any("cancelled from within" in one for one in seen.history)
