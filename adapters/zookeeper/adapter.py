@@ -48,6 +48,7 @@ class ZookeeperAdapter:
             self._branches.append(Applications(applications, nodes, root, rules_of(options)))
         # The root that has to be there: it shows that these are the right servers, with their data (G1).
         self._home = self._branches[0]
+        self._reconcile_at = 0.0
 
     async def run(self, sink: Sink) -> None:
         """Watch until cancelled. Raises SourceDenied: the credentials or the rights on the first root do not do."""
@@ -57,8 +58,8 @@ class ZookeeperAdapter:
                 contact = Contact(client, sink, sink.connected())
                 try:
                     while True:
-                        settled_in = await self._read_all(contact)
-                        await self._follow(contact, settled_in)
+                        await self._read_all(contact)
+                        await self._follow(contact)
                 except Disconnected as lost:
                     sink.stale(contact.generation, str(lost))
 
@@ -66,11 +67,8 @@ class ZookeeperAdapter:
         while not await client.until_connected(self._options.session_timeout):
             sink.stale(sink.connected(), f"no session with {self._options.address}")
 
-    async def _read_all(self, contact: Contact) -> float | None:
-        """Read everything and report it as complete; wait while the first root is not there.
-
-        Return after how many seconds everything is to be read again (Sink.sync).
-        """
+    async def _read_all(self, contact: Contact) -> None:
+        """Read everything and report it as complete; wait while the first root is not there."""
         while (wanted := await self._list_all(contact)) is None:
             # Dubbo never deletes its root: these are other servers, or they lost their data, or the chroot is wrong
             # (G1). That of applications may go when it is empty: then there is nothing to withdraw either.
@@ -83,7 +81,7 @@ class ZookeeperAdapter:
                 await branch.read(contact, batch, None)
                 done += len(batch)
                 contact.sink.progress(done, total)
-        return self._report_all(contact)
+        self._report_all(contact)
 
     async def _list_all(self, contact: Contact) -> list[set[str]] | None:
         """Return the places of each branch that are to be read; None where the first root is not there."""
@@ -109,8 +107,12 @@ class ZookeeperAdapter:
         branch.refuse(contact, branch.root, ())
         return listed or set()
 
-    def _report_all(self, contact: Contact) -> float | None:
-        return contact.sink.sync(contact.generation, [one for each in self._branches for one in each.kept.everything()])
+    def _report_all(self, contact: Contact) -> None:
+        """Report everything as complete, and note when it has to be read again: what the guard holds waits for that."""
+        everything = [one for each in self._branches for one in each.kept.everything()]
+        settled_in = contact.sink.sync(contact.generation, everything)
+        pause = self._until_reconcile()
+        self._reconcile_at = asyncio.get_running_loop().time() + (pause if settled_in is None else settled_in)
 
     def _root_is_missing(self) -> str:
         root = self._home.root
@@ -118,18 +120,15 @@ class ZookeeperAdapter:
             return f"{root} is gone; the last state is kept until it is back"
         return f"{root} is not there: is the chroot right? Create it if nothing was ever registered"
 
-    async def _follow(self, contact: Contact, settled_in: float | None) -> None:
+    async def _follow(self, contact: Contact) -> None:
         """Read again what a watch tells, and everything now and then, until the first root is gone."""
         loop = asyncio.get_running_loop()
-        reconcile_at = loop.time() + (self._until_reconcile() if settled_in is None else settled_in)
         while True:
-            changed = await contact.client.changes(max(0.0, reconcile_at - loop.time()))
+            changed = await contact.client.changes(max(0.0, self._reconcile_at - loop.time()))
             if changed and not await self._read_changed(contact, changed):
                 return
-            if loop.time() >= reconcile_at:
-                if not await self._reconcile(contact):
-                    return
-                reconcile_at = loop.time() + self._until_reconcile()
+            if loop.time() >= self._reconcile_at and not await self._reconcile(contact):
+                return
 
     def _until_reconcile(self) -> float:
         return self._options.reconcile * random.uniform(0.9, 1.1)  # noqa: S311 (jitter)
