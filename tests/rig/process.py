@@ -22,8 +22,9 @@ T = TypeVar("T")
 
 START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 120.0
-# Below the range that the kernel takes the ports of outgoing connections from.
-PORTS = range(20000, 32000)
+# Below the range that the kernel takes the ports of outgoing connections from; two runs side by side share it.
+_ALL_PORTS = range(20000, 32000)
+PORTS = {"gw0": _ALL_PORTS[:6000], "gw1": _ALL_PORTS[6000:]}.get(os.environ.get("PYTEST_XDIST_WORKER", ""), _ALL_PORTS)
 
 _given_ports: set[int] = set()
 
