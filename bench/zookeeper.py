@@ -9,10 +9,10 @@ import statistics
 import sys
 import time
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from bench import load
+from bench.figures import cpu_seconds, rss_mib, say, summary
 from bench.subscriber import subscriber
 from tests.rig import build
 from tests.rig.process import free_port
@@ -20,12 +20,12 @@ from tests.rig.zookeeper import ZooKeeper
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from kazoo.client import KazooClient
 
     from bench.subscriber import RawSubscriber, Received
 
-_TICKS = os.sysconf("SC_CLK_TCK")
 # Longer than the gap between bursts, so that each change meets quiet, and not in step with anything.
 _BETWEEN_CHANGES = (0.6, 1.0)
 
@@ -39,7 +39,7 @@ async def measure(directory: Path, interfaces: int, providers: int, changes: int
     ):
         started = time.monotonic()
         load.fill(client, interfaces, providers)
-        _say(f"{interfaces} x {providers} registered in {time.monotonic() - started:.1f} s")
+        say(f"{interfaces} x {providers} registered in {time.monotonic() - started:.1f} s")
         result: dict[str, object] = {"interfaces": interfaces, "providers": providers, "load": os.getloadavg()[0]}
         for form in ("delta", "sotw"):
             result |= await _measure_form(server.address, client, interfaces, changes, form)
@@ -59,14 +59,14 @@ async def _measure_form(
             served = {
                 "served_seconds": round(first.at - started, 2),
                 "first_response_bytes": first.size,
-                "rss_mib": round(_rss_mib(process.pid), 1),
-                "cpu_seconds": round(_cpu_seconds(process.pid), 2),
+                "rss_mib": round(rss_mib(process.pid), 1),
+                "cpu_seconds": round(cpu_seconds(process.pid), 2),
             }
-            _say(f"{form}: {served}")
-            cpu = _cpu_seconds(process.pid)
+            say(f"{form}: {served}")
+            cpu = cpu_seconds(process.pid)
             figures = await _change(client, one, interfaces, changes)
-            used = (_cpu_seconds(process.pid) - cpu) / max(1, 2 * changes)
-            more = {"rss_mib_after": round(_rss_mib(process.pid), 1), "cpu_ms_per_change": round(used * 1000, 1)}
+            used = (cpu_seconds(process.pid) - cpu) / max(1, 2 * changes)
+            more = {"rss_mib_after": round(rss_mib(process.pid), 1), "cpu_ms_per_change": round(used * 1000, 1)}
             return {form: {**served, **figures, **more}}
     finally:
         process.terminate()
@@ -122,29 +122,6 @@ async def _timed(
 
 def _summaries(timings: list[_Timing]) -> dict[str, dict[str, float]]:
     return {
-        "from_write_ms": _summary([one.from_write_ms for one in timings]),
-        "from_answer_ms": _summary([one.from_answer_ms for one in timings]),
+        "from_write_ms": summary([one.from_write_ms for one in timings]),
+        "from_answer_ms": summary([one.from_answer_ms for one in timings]),
     }
-
-
-def _summary(values: list[float]) -> dict[str, float]:
-    ordered = sorted(values)
-    return {
-        "median": round(statistics.median(ordered), 2),
-        "p90": round(ordered[int(len(ordered) * 0.9)], 2),
-        "max": round(ordered[-1], 2),
-    }
-
-
-def _rss_mib(pid: int) -> float:
-    status = Path(f"/proc/{pid}/status").read_text()
-    return int(next(line for line in status.splitlines() if line.startswith("VmRSS")).split()[1]) / 1024
-
-
-def _cpu_seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICKS
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
 
-from tests.rig.bridge import CHECKOUT
+from tests.faults.subscriber import state, subscribed
 from tests.rig.wait import wait_for
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from tests.rig.bridge import Bridge
@@ -30,13 +27,6 @@ def test_G4_ZK5_providers_whose_sessions_ended_are_not_withdrawn_before_they_cou
     zookeeper: ZooKeeper, bridge: Callable[..., Bridge], tmp_path: Path
 ) -> None:
     source = {"kind": "zookeeper", "address": zookeeper.address, "sessionTimeout": 1, "settle": 20}
-    out = tmp_path / "watched"
-
-    def told() -> list[set[str]]:
-        lines = out.read_text().splitlines(keepends=True)
-        events = [json.loads(line) for line in lines if line.endswith("\n")]
-        return [set(event.get("endpoints", ())) for event in events if event.get("name") == NAME]
-
     both = {"10.0.0.1:20880", "10.0.0.2:20880"}
     with ExitStack() as stack:
         # A session that a busy machine keeps alive, and that ends well within the settling time.
@@ -45,8 +35,8 @@ def test_G4_ZK5_providers_whose_sessions_ended_are_not_withdrawn_before_they_cou
             for number in (1, 2):
                 registered.create(node(number), ephemeral=True)
             started = bridge([source])
-            stack.enter_context(watching(started, out))
-            wait_for(lambda: told() == [both], TIMEOUT, "both providers at the subscriber")
+            subscriber = stack.enter_context(subscribed(started, tmp_path))
+            wait_for(lambda: subscriber.told(NAME) == [both], TIMEOUT, "both providers at the subscriber")
             # Its client is ended while no server hears it: the session is left to run out, after the restart.
             zookeeper.kill()
         wait_for(lambda: state(started)["phase"] == "STALE", TIMEOUT, "word of the outage")
@@ -56,25 +46,8 @@ def test_G4_ZK5_providers_whose_sessions_ended_are_not_withdrawn_before_they_cou
             # One of the two comes back, as a provider that lives does.
             again.create(node(1), ephemeral=True)
             wait_for(lambda: state(started)["held"] == 1, TIMEOUT, "the guard to hold the other only")
-            assert told() == [both]
-            wait_for(lambda: told()[-1] == {"10.0.0.1:20880"}, TIMEOUT, "the dead one to leave")
+            assert subscriber.told(NAME) == [both]
+            wait_for(lambda: subscriber.told(NAME)[-1] == {"10.0.0.1:20880"}, TIMEOUT, "the dead one to leave")
 
-            assert told() == [both, {"10.0.0.1:20880"}]
+            assert subscriber.told(NAME) == [both, {"10.0.0.1:20880"}]
             assert state(started)["held"] == 0
-
-
-def state(bridge: Bridge) -> dict[str, Any]:
-    """Return what the bridge says of its one source."""
-    shown: dict[str, Any] = bridge.debug("sources")["items"][0]
-    return shown
-
-
-@contextmanager
-def watching(bridge: Bridge, out: Path) -> Iterator[None]:
-    """Have a subscriber write down what it is told."""
-    command = [sys.executable, "-m", "isthmus", "watch", bridge.address, "-o", "json"]
-    with out.open("wb") as stdout, subprocess.Popen(command, stdout=stdout, cwd=CHECKOUT) as process:
-        try:
-            yield
-        finally:
-            process.kill()
