@@ -159,7 +159,7 @@ def parse_instance(record: bytes) -> Instance:
         said.enabled is not False,
         said.cluster_name or DEFAULT_CLUSTER,
         texts(said.metadata),
-        record.decode(),
+        record.decode(errors="backslashreplace"),
     )
 
 

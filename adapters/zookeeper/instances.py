@@ -121,7 +121,7 @@ def parse_instance(record: bytes) -> Instance:
         said.ssl_port or 0,
         said.enabled is not False,
         texts(metadata if isinstance(metadata, dict) else None),
-        record.decode(),
+        record.decode(errors="backslashreplace"),
     )
 
 

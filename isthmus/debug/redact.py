@@ -174,12 +174,14 @@ def _userinfo_patterns() -> Iterator[re.Pattern[str]]:
 
 
 def _parameter_patterns() -> Iterator[re.Pattern[str]]:
-    """Yield patterns for `name=value` at each depth of percent-encoding."""
+    """Yield patterns for `name=value` at each depth of percent-encoding; of etcd's `key = value`, blanks around it."""
     words = "|".join("[-_]?".join(word) if word.endswith("key") else word for word in _SECRET_WORDS)
     # An encoded separator before a name ends with a digit or a letter.
     short = _SHORT_NAME % "|(?<=26..|3F..)"
     for depth in range(3):
         equals, ampersand = _encoded("=", depth), _encoded("&", depth)
+        if depth == 0:
+            equals = " ?= ?"
         value = f'(?:(?!{ampersand})[^&"])+'
         for name in (f"(?:{words}){_TAIL}", short):
             yield re.compile(rf"(?P<before>{name}{equals}){value}", re.IGNORECASE)

@@ -104,6 +104,10 @@ def test_T17_the_values_of_telling_names_are_masked(name: str, depth: int) -> No
     assert without_credentials(record) == record.replace("hush", "***")
 
 
+def test_T17_the_value_of_a_key_of_etcd_with_a_telling_name_is_masked() -> None:
+    assert without_credentials("svc/db-password = hush") == "svc/db-password = ***"
+
+
 def test_T17_the_values_of_telling_names_are_masked_in_json() -> None:
     record = '{"address":"10.0.0.1","labels":{"api_key":"hu\\"sh","zone":"a"}}'
 

@@ -465,6 +465,10 @@ def test_what_cannot_be_read_is_refused(record: bytes) -> None:
     assert len(error.value.reason) < 300
 
 
+def test_bytes_that_are_no_text_where_nobody_reads_harm_nobody() -> None:
+    assert "\\xff" in parse_instance(b'{"ip":"10.0.0.1","port":1,"x":"\xff"}').record
+
+
 def test_T08_a_record_that_is_too_long_is_not_read() -> None:
     with pytest.raises(RecordError) as error:
         parse_instance(instance(metadata={"a": "x" * RECORD_LENGTH}))

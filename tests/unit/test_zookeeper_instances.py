@@ -230,6 +230,14 @@ def test_ZK11_what_cannot_be_read_is_refused_with_its_reason_and_alone(record: b
     }
 
 
+def test_ZK11_bytes_that_are_no_text_where_nobody_reads_harm_nobody() -> None:
+    reading = read(b'{"address":"10.0.0.1","port":80,"x":"\xff"}')
+
+    (service,) = reading.services.values()
+    assert [one.workload.address for one in service.endpoints] == ["10.0.0.1"]
+    assert "\\xff" in service.endpoints[0].record
+
+
 VALUES = st.none() | st.integers() | st.text(max_size=9) | st.floats() | st.just({"metadata": {"dubbo.endpoints": 1}})
 FIELDS = st.sampled_from(["address", "port", "sslPort", "payload", "enabled"])
 RECORDS = st.dictionaries(FIELDS, VALUES, max_size=5).map(lambda said: json.dumps(said).encode())
