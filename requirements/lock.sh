@@ -16,3 +16,4 @@ lock test "$@" pyproject.toml requirements/run.in requirements/test.in --constra
 lock envoy "$@" requirements/envoy.in
 lock nacos-sdk "$@" requirements/nacos-sdk.in
 lock py-eureka-client "$@" requirements/py-eureka-client.in
+lock py-consul "$@" requirements/py-consul.in

@@ -15,13 +15,18 @@ from hypothesis import HealthCheck, settings
 
 from tests.rig import build
 from tests.rig.bridge import Bridge
+from tests.rig.consul import Consul, ConsulPair
+from tests.rig.consul_spring import ConsulSpringClient
 from tests.rig.dubbo import DubboConsumer, DubboProvider
 from tests.rig.envoy import Envoy
+from tests.rig.etcd import Etcd, EtcdCluster
+from tests.rig.etcd_writers import EtcdWriters
 from tests.rig.eureka import Eureka, pair
 from tests.rig.istiod import Istiod
 from tests.rig.nacos import Nacos
 from tests.rig.nacos_spring import NacosSpringClient
 from tests.rig.nacos_writer import NacosWriter, prove_push
+from tests.rig.py_consul import PyConsulClient
 from tests.rig.py_eureka import PyEurekaClient
 from tests.rig.spring import SpringClient
 from tests.rig.tools import MissingToolError
@@ -251,3 +256,104 @@ def nacos_spring_client(
     """Give a function that starts Spring Cloud services for a Nacos; its arguments are NacosSpringClient's."""
     parts.need("spring-nacos")
     return lambda *arguments, **options: running(NacosSpringClient(tmp_path / "nacos-spring", *arguments, **options))
+
+
+@pytest.fixture(scope="session")
+def etcd(parts: Parts, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Etcd]:
+    """Give the running etcd that tests share; each writes under a prefix of its own and leaves the server alone."""
+    parts.need("etcd-3.6")
+    with Etcd(tmp_path_factory.mktemp("etcd")) as server:
+        yield server
+
+
+@pytest.fixture
+def etcd_server(parts: Parts, tmp_path: Path, running: Callable[[Etcd], Etcd]) -> Callable[..., Etcd]:
+    """Give a function that starts etcd servers of the test's own; its arguments are Etcd's, without the folder."""
+
+    def start(**options: Any) -> Etcd:
+        parts.need(f"etcd-{options.get('version', '3.6')}")
+        return running(Etcd(tmp_path / f"etcd-{next(count)}", **options))
+
+    count = itertools.count(1)
+    return start
+
+
+@pytest.fixture
+def etcd_cluster(
+    parts: Parts, tmp_path: Path, running: Callable[[EtcdCluster], EtcdCluster]
+) -> Callable[..., EtcdCluster]:
+    """Give a function that starts three members of one etcd; its arguments are Etcd's, without the folder."""
+
+    def start(**options: Any) -> EtcdCluster:
+        parts.need(f"etcd-{options.get('version', '3.6')}")
+        return running(EtcdCluster(tmp_path / "etcd-cluster", **options))
+
+    return start
+
+
+@pytest.fixture
+def etcd_writers(
+    parts: Parts, tmp_path: Path, running: Callable[[EtcdWriters], EtcdWriters]
+) -> Callable[..., EtcdWriters]:
+    """Give a function that starts real clients of an etcd; its arguments are EtcdWriters's, without the folder."""
+    parts.need("etcd-writers")
+    count = itertools.count(1)
+    return lambda server, **options: running(EtcdWriters(tmp_path / f"etcd-writers-{next(count)}", server, **options))
+
+
+@pytest.fixture
+def dubbo_etcd(
+    parts: Parts, tmp_path: Path, running: Callable[[DubboProvider], DubboProvider]
+) -> Callable[..., DubboProvider]:
+    """Give a function that starts Dubbo 2.7 providers for an etcd.
+
+    Its arguments: the server, then DubboProvider's, without folder, registry and version. A provider's keys end 2 s
+    after it was killed.
+    """
+    parts.need("dubbo27-etcd")
+
+    def start(server: Etcd, *arguments: Any, **options: Any) -> DubboProvider:
+        registry = f"etcd3://{server.gateway.address}?session=2000"
+        return running(DubboProvider(tmp_path / "dubbo", registry, *arguments, dubbo="2.7-etcd", **options))
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def consul(parts: Parts, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Consul]:
+    """Give the running Consul that tests share; each uses services and nodes of its own and leaves the server alone."""
+    parts.need("consul")
+    with Consul(tmp_path_factory.mktemp("consul")) as server:
+        yield server
+
+
+@pytest.fixture
+def consul_server(parts: Parts, tmp_path: Path, running: Callable[[Consul], Consul]) -> Callable[..., Consul]:
+    """Give a function that starts Consul servers of the test's own; its arguments are Consul's, without the folder."""
+    parts.need("consul")
+    return lambda **options: running(Consul(tmp_path / "consul", **options))
+
+
+@pytest.fixture
+def consul_pair(parts: Parts, tmp_path: Path, running: Callable[[ConsulPair], ConsulPair]) -> ConsulPair:
+    """Give two running Consul servers of one leader, which refuse within a second when there is none."""
+    parts.need("consul")
+    return running(ConsulPair(tmp_path / "consul-pair", hold_s=0.1))
+
+
+@pytest.fixture
+def spring_consul_client(
+    parts: Parts, tmp_path: Path, running: Callable[[ConsulSpringClient], ConsulSpringClient]
+) -> Callable[..., ConsulSpringClient]:
+    """Give a function that starts Spring Cloud services for a Consul; its arguments are ConsulSpringClient's."""
+    parts.need("spring-consul")
+    return lambda *arguments, **options: running(ConsulSpringClient(tmp_path / "consul-spring", *arguments, **options))
+
+
+@pytest.fixture
+def py_consul_client(
+    parts: Parts, tmp_path: Path, running: Callable[[PyConsulClient], PyConsulClient]
+) -> Callable[..., PyConsulClient]:
+    """Give a function that starts clients of a Consul; its arguments are PyConsulClient's, without the folder."""
+    parts.need("py-consul")
+    return lambda *arguments, **options: running(PyConsulClient(tmp_path / "py-consul", *arguments, **options))

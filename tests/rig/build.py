@@ -75,17 +75,44 @@ def maven_part(name: str, *shared: Path) -> Part:
 
 def go_part(name: str, *, source: str, versions: str) -> Part:
     """Return a part that is one binary: `go/SOURCE/main.go`, with the versions of `go/VERSIONS/go.mod`."""
-    go = RIG / "go"
-    inputs = {place: go / versions / place for place in ("go.mod", "go.sum")}
-    inputs["main.go"] = go / source / "main.go"
+    main = {"main.go": RIG / "go" / source / "main.go"}
+    return _go_binary(name, package=".", sources=main, versions=versions)
+
+
+def go_tool_part(name: str, package: str) -> Part:
+    """Return a part that is one binary of somebody else's: `package`, a tool of the module in `go/NAME`."""
+    return _go_binary(name, package=package, sources={}, versions=name)
+
+
+def _go_binary(name: str, *, package: str, sources: Mapping[str, Path], versions: str) -> Part:
+    module = {place: RIG / "go" / versions / place for place in ("go.mod", "go.sum")}
 
     def make(workplace: Path) -> Path:
         out = workplace / "bin"
-        build = [go_tool(_toolchain(inputs["go.mod"])), "build", LINKER_FLAGS, "-o", str(out / name), "."]
+        build = [go_tool(_toolchain(module["go.mod"])), "build", LINKER_FLAGS, "-o", str(out / name), package]
         run(name, build, workplace, GO_ENVIRONMENT)
         return out
 
-    return Part(name, inputs, make, (LINKER_FLAGS, *GO_ENVIRONMENT.values()))
+    return Part(name, {**module, **sources}, make, (LINKER_FLAGS, *GO_ENVIRONMENT.values()))
+
+
+def debian_part(name: str, *packages: str) -> Part:
+    """Return a part of Debian packages, unpacked and not installed; `PACKAGE=VERSION`, with `*` in the version."""
+
+    def make(workplace: Path) -> Path:
+        apt_get, dpkg_deb = tool("apt-get", "apt"), tool("dpkg-deb", "dpkg")
+        # Lists of its own: those of the machine may be missing or old, and only root may renew them.
+        lists, cache = workplace / "lists", workplace / "cache"
+        (lists / "partial").mkdir(parents=True)
+        cache.mkdir()
+        options = ["-o", f"Dir::State::Lists={lists}", "-o", f"Dir::Cache={cache}"]
+        run(name, [apt_get, *options, "update"], workplace)
+        run(name, [apt_get, *options, "download", *packages], workplace)
+        for package in sorted(workplace.glob("*.deb")):
+            run(name, [dpkg_deb, "-x", str(package), "root"], workplace)
+        return workplace / "root"
+
+    return Part(name, {}, make, packages)
 
 
 def python_part(name: str, *settings: str) -> Part:
@@ -118,19 +145,27 @@ PARTS = {
         maven_part("zookeeper"),
         maven_part("dubbo3", DUBBO_SOURCES),
         maven_part("dubbo27", DUBBO_SOURCES),
+        maven_part("dubbo27-etcd", DUBBO_SOURCES),
         maven_part("nacos2", NACOS2_SOURCES),
         maven_part("nacos3", NACOS3_SOURCES),
         maven_part("nacos-writer", NACOS_WRITER_SOURCES),
         maven_part("eureka", EUREKA_SOURCES),
         maven_part("eureka-client", EUREKA_CLIENT_SOURCES),
         maven_part("spring-nacos", EUREKA_CLIENT_SOURCES),
+        maven_part("spring-consul", EUREKA_CLIENT_SOURCES),
         python_part("envoy"),
         python_part("nacos-sdk", sys.implementation.cache_tag),  # among its wheels are some of one Python each
         python_part("py-eureka-client", sys.implementation.cache_tag),  # which wheels it needs depends on the Python
+        python_part("py-consul", sys.implementation.cache_tag),  # among its wheels are some of one Python each
+        go_part("etcd-3.6", source="etcd-3.6", versions="etcd-3.6"),
+        go_part("etcd-3.5", source="etcd-3.6", versions="etcd-3.5"),
+        debian_part("etcd-3.4", "etcd-server=3.4.*", "etcd-client=3.4.*"),
+        go_part("etcd-writers", source="etcd-writers", versions="etcd-writers"),
         go_part("istiod-1.31", source="istiod-1.31", versions="istiod-1.31"),
         go_part("adsprobe-1.31", source="adsprobe", versions="istiod-1.31"),
         go_part("istiod-1.29", source="istiod-1.29", versions="istiod-1.29"),
         go_part("adsprobe-1.21", source="adsprobe", versions="adsprobe-1.21"),
+        go_tool_part("consul", "github.com/hashicorp/consul"),
     )
 }
 

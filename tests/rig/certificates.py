@@ -1,4 +1,4 @@
-"""A certificate authority of the test's own, and a server certificate that it signed."""
+"""A certificate authority of the test's own, and certificates that it signed: a server's, a client's."""
 
 from __future__ import annotations
 
@@ -29,6 +29,12 @@ extendedKeyUsage = serverAuth
 subjectAltName = DNS:localhost,IP:127.0.0.1
 subjectKeyIdentifier = hash
 authorityKeyIdentifier = keyid
+[client]
+basicConstraints = critical,CA:false
+keyUsage = critical,digitalSignature
+extendedKeyUsage = clientAuth
+subjectKeyIdentifier = hash
+authorityKeyIdentifier = keyid
 """
 
 
@@ -44,6 +50,7 @@ class Certificates:
     def __init__(self, directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self._directory = directory
+        self._ca_key = directory / "ca.key"
         self.ca_file = directory / "ca.pem"
         self.cert_file = directory / "server.pem"
         self.key_file = directory / "server.key"
@@ -52,11 +59,13 @@ class Certificates:
 
     def _make(self) -> None:
         (self._directory / "openssl.cnf").write_text(_CONFIGURATION)
-        ca_key = self._directory / "ca.key"
-        self._issue("authority", "rig authority", self.ca_file, ca_key)
-        self._issue("server", "localhost", self.cert_file, self.key_file, "-CA", self.ca_file, "-CAkey", ca_key)
+        self._issue("authority", "rig authority", self.ca_file, self._ca_key)
+        self._sign("server", "localhost", self.cert_file, self.key_file)
         pair = ("-in", self.cert_file, "-inkey", self.key_file, "-certfile", self.ca_file)
         self._openssl("pkcs12", "-export", *pair, "-out", self.keystore_file, "-passout", f"pass:{KEYSTORE_PASSWORD}")
+
+    def _sign(self, section: str, name: str, certificate: Path, key: Path) -> None:
+        self._issue(section, name, certificate, key, "-CA", self.ca_file, "-CAkey", self._ca_key)
 
     def _issue(self, section: str, name: str, certificate: Path, key: Path, *signed_by: str | Path) -> None:
         configuration = ("-config", "openssl.cnf", "-extensions", section, "-subj", f"/CN={name}")
@@ -65,3 +74,16 @@ class Certificates:
 
     def _openssl(self, *arguments: str | Path) -> None:
         run("certificates", [tool("openssl", "openssl"), *map(str, arguments)], self._directory)
+
+
+class ClientCertificates(Certificates):
+    """Those of a server, and of a client: a certificate of the same authority, and its key, PEM as the others."""
+
+    def __init__(self, directory: Path) -> None:
+        self.client_cert_file = directory / "client.pem"
+        self.client_key_file = directory / "client.key"
+        super().__init__(directory)
+
+    def _make(self) -> None:
+        super()._make()
+        self._sign("client", "rig client", self.client_cert_file, self.client_key_file)

@@ -13,9 +13,10 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Self
 
-Dubbo = Literal["3", "2.7"]
+# 2.7-etcd is 2.7 with the clients of etcd that it wants, in place of those of ZooKeeper and Nacos.
+Dubbo = Literal["3", "2.7", "2.7-etcd"]
 
-PARTS: dict[Dubbo, str] = {"3": "dubbo3", "2.7": "dubbo27"}
+PARTS: dict[Dubbo, str] = {"3": "dubbo3", "2.7": "dubbo27", "2.7-etcd": "dubbo27-etcd"}
 GREETING = "rig.GreetingService"
 ORDER = "rig.OrderService"
 CALL_TIMEOUT_S = 30.0
@@ -26,7 +27,8 @@ LOOPBACK = ("127.0.0.1", "sidecar.test")
 class DubboProvider(Process):
     """A provider that registers its services in a registry and answers calls to them.
 
-    registry: as Dubbo writes it, `zookeeper://127.0.0.1:2181` or `nacos://127.0.0.1:8848?namespace=dev`.
+    registry: as Dubbo writes it, `zookeeper://127.0.0.1:2181`, `nacos://127.0.0.1:8848?namespace=dev` or
+        `etcd3://127.0.0.1:2379`.
     services: `INTERFACE[:VERSION[:GROUP]]`, of GREETING and ORDER.
     properties: Dubbo's settings, such as `dubbo.application.register-mode`.
     `stop` unregisters first; `kill` leaves the registration to the session's expiry.
