@@ -21,6 +21,7 @@ from aiohttp import hdrs
 from msgspec import Struct
 from yarl import URL
 
+from isthmus.adapters.tls import tls_context, tls_fault
 from isthmus.registry.errors import SourceDenied, SourceError, SourceUnavailable
 from isthmus.registry.names import printable
 
@@ -39,6 +40,8 @@ _EXCERPT_BYTES = 65_536
 _LONGEST_EXCERPT = 200
 # A shorter value is a page number, not a secret, and would tear holes into every text.
 _SHORTEST_SECRET = 4
+_OWN_HEADERS: dict[str, str] = {hdrs.USER_AGENT: "isthmus", hdrs.ACCEPT_ENCODING: "gzip"}
+_STATUS_WORDS = {429: ", too many requests at once", 503: ", not available for now"}
 
 
 class HttpError(SourceUnavailable):
@@ -47,6 +50,10 @@ class HttpError(SourceUnavailable):
     def __init__(self, text: str, status: int) -> None:
         super().__init__(text)
         self.status = status
+
+
+class TooLong(SourceUnavailable):
+    """The answer has more bytes than are read (T15); that says nothing of other pages."""
 
 
 class NotFound(HttpError):
@@ -66,18 +73,25 @@ class Answer(Struct, frozen=True):
 
 @asynccontextmanager
 async def web_session(
-    ca_file: str = "", username: str = "", password: str = "", headers: Mapping[str, str] | None = None
+    ca_file: str = "",
+    username: str = "",
+    password: str = "",
+    headers: Mapping[str, str] | None = None,
+    *,
+    cert_file: str = "",
+    key_file: str = "",
 ) -> AsyncIterator[aiohttp.ClientSession]:
     """Open a session for one registry; it keeps no cookies and takes no proxy or password from the environment.
 
     ca_file: PEM file of the authorities that may vouch for the servers, and no others; empty: those of the system.
     username, password: basic authentication; an empty username: none.
-    headers: sent with every request.
+    headers: sent with every request; their values are masked in errors.
+    cert_file, key_file: PEM files of the client certificate and of its key, without a password; empty: none.
 
-    Raises SourceError: the file holds no certificates, or the user name cannot be sent.
+    Raises SourceError: a file cannot be used, or the user name cannot be sent.
     """
-    context = await asyncio.to_thread(_tls_context, ca_file)
-    sent = {hdrs.USER_AGENT: "isthmus", hdrs.ACCEPT_ENCODING: "gzip", **(headers or {})}
+    context = await asyncio.to_thread(tls_context, ca_file, cert_file, key_file)
+    sent = {**_OWN_HEADERS, **(headers or {})}
     if username:
         sent[hdrs.AUTHORIZATION] = _basic(username, password)
     connector = aiohttp.TCPConnector(ssl=context)
@@ -109,8 +123,8 @@ async def fetch(
     limit: bytes of the body after decompression (T15).
 
     Raises SourceDenied: 401 or 403. NotFound: 404. HttpError: any other status than 200. SourceUnavailable: no
-    connection, no trust in the certificate, no whole answer in time, or one beyond the limit. SourceError: the URL
-    cannot be used, or holds credentials.
+    connection, no trust in the certificate, no whole answer in time, or one beyond the limit (TooLong). SourceError:
+    the URL cannot be used, or holds credentials.
     """
     target = _target(url)
     place = printable(f"{target.host_subcomponent}:{target.port}")
@@ -130,7 +144,8 @@ async def fetch(
             body = await _read(response, place, limit)
             return Answer(body, response.headers)
     except (aiohttp.ClientError, OSError) as error:
-        raise SourceUnavailable(f"{place}: {_fault(error, total, connect)}") from error
+        fault = tls_fault(error) if target.scheme == "https" else None
+        raise SourceUnavailable(f"{place}: {fault or _fault(error, total, connect)}") from error
 
 
 def decode_json(body: bytes, type: type[T], what: str = "the answer") -> T:  # noqa: A002 (msgspec's own word for it)
@@ -148,16 +163,6 @@ def decode_json(body: bytes, type: type[T], what: str = "the answer") -> T:  # n
         raise SourceUnavailable(f"{what} has another form than expected: {_short(str(error))}") from error
     except msgspec.DecodeError as error:
         raise SourceUnavailable(f"{what} is no whole JSON: {_short(str(error))}") from error
-
-
-def _tls_context(ca_file: str) -> ssl.SSLContext:
-    try:
-        # With a file of its own it trusts no other authority.
-        return ssl.create_default_context(cafile=ca_file or None)
-    except ssl.SSLError as error:
-        raise SourceError(f"{ca_file} holds no certificates in PEM form") from error
-    except OSError as error:
-        raise SourceError(f"{ca_file} cannot be read: {error.strerror}") from error
 
 
 def _basic(username: str, password: str) -> str:
@@ -190,7 +195,7 @@ async def _read(response: aiohttp.ClientResponse, place: str, limit: int) -> byt
             if size > limit:
                 # What is still on its way is not wanted: the connection goes with it.
                 response.close()
-                raise SourceUnavailable(f"{place}: the answer is longer than {limit} bytes, the most that is read")
+                raise TooLong(f"{place}: the answer is longer than {limit} bytes, the most that is read")
             chunks.append(part)
     if inflate and not inflate.complete:
         raise SourceUnavailable(f"{place}: the answer's compressed data broke off")
@@ -238,7 +243,7 @@ async def _refusal(response: aiohttp.ClientResponse, place: str, secrets: Iterab
     if 300 <= status < 400:
         return HttpError(f"{place} answers {status}, a redirect{_location(response)}; it is not followed", status)
     # Which page is not there is what tells a wrong path from a wrong server.
-    what = f"{status} to {_short(response.url.path)}" if status == 404 else str(status)
+    what = f"{status} to {_short(response.url.path)}" if status == 404 else f"{status}{_STATUS_WORDS.get(status, '')}"
     said = f"{place} answers {what}{await _excerpt(response, secrets)}"
     response.close()
     if status in (401, 403):
@@ -297,10 +302,11 @@ def _message(body: bytes) -> str:
 
 def _secrets(session: aiohttp.ClientSession, *parts: Mapping[str, str] | None) -> list[str]:
     """Return the values that we send, one of which an error's text could repeat."""
+    given = {name: value for name, value in session.headers.items() if name not in _OWN_HEADERS}
     basic = session.headers.get(hdrs.AUTHORIZATION, "")
     token = basic.removeprefix(_BASIC) if basic.startswith(_BASIC) else ""
     password = b64decode(token).decode().partition(":")[2]
-    return [password, token, *(value for part in (session.headers, *parts) for value in (part or {}).values())]
+    return [password, token, *(value for part in (given, *parts) for value in (part or {}).values())]
 
 
 def _short(text: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import Final
-from urllib.parse import urlsplit
 
 from msgspec import field
 
@@ -60,30 +59,3 @@ class EurekaOptions(SourceOptions, frozen=True, kw_only=True, tag_field="kind", 
     zones: dict[str, str] = field(default_factory=dict)
     poll: float = 30.0
     full_every: int = 10
-
-
-def service_urls(address: str) -> tuple[str, ...]:
-    """Return the service URLs that an address lists, without a slash at their ends.
-
-    Raises ValueError, whose text says what is wrong and does not hold the value.
-    """
-    urls = [url.strip() for url in address.split(",")]
-    for number, url in enumerate(urls, start=1):
-        if fault := _url_fault(url):
-            raise ValueError(f"server {number} {fault}")
-    return tuple(url.rstrip("/") for url in urls)
-
-
-def _url_fault(url: str) -> str | None:
-    if "@" in url:
-        return "has credentials: say them under `username` and `password`"
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        return "is no URL"
-    if parts.scheme not in ("http", "https") or not host or port == 0:
-        return "is no `http://host:port/path` or `https://host:port/path`"
-    if parts.query or parts.fragment:
-        return "has something after its path"
-    return None

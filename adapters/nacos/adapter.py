@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from isthmus.adapters.nacos.access import Access
@@ -14,8 +12,8 @@ from isthmus.adapters.nacos.pages import NacosPages
 from isthmus.adapters.nacos.scopes import Directory, rules_of
 from isthmus.adapters.nacos.watch import Intervals, Memory, Watch
 from isthmus.adapters.tasks import first_error
+from isthmus.adapters.tls import read_authorities
 from isthmus.adapters.web import web_session
-from isthmus.registry.errors import SourceError
 
 if TYPE_CHECKING:
     from isthmus.adapters.base import Sink
@@ -41,7 +39,7 @@ class NacosAdapter:
         host, port = self._servers[self._turn % len(self._servers)]
         self._turn += 1
         base = f"{'https' if options.tls else 'http'}://{host}:{port}{options.context_path}"
-        roots = await asyncio.to_thread(_read_authorities, options.ca) if options.tls else None
+        roots = await asyncio.to_thread(read_authorities, options.ca) if options.tls else None
         target = f"{host}:{port + options.grpc_port_offset}"
         async with web_session(options.ca) as session, connect(target, roots, options.timeout) as connection:
             pages = NacosPages(session, base, options.timeout)
@@ -63,13 +61,3 @@ class NacosAdapter:
 def _host_port(server: str) -> tuple[str, int]:
     host, _, port = server.rpartition(":")
     return host, int(port)
-
-
-def _read_authorities(path: str) -> bytes:
-    """Return the PEM text of a file, of the system's where there is none. Raises SourceError: it cannot be read."""
-    # gRPC brings its own; left to itself it would trust others than HTTP does.
-    path = path or ssl.get_default_verify_paths().cafile or ""
-    try:
-        return Path(path).read_bytes() if path else b""
-    except OSError as error:
-        raise SourceError(f"{path} cannot be read: {error.strerror}") from error

@@ -193,7 +193,7 @@ async def test_EU5_every_server_is_tried_before_contact_counts_as_lost() -> None
         other.say(FULL, b"<html>", kind="text/html")
         with pytest.raises(SourceUnavailable) as raised:
             await EurekaAdapter(options(f"{one.address},{other.address}")).run(Recorder())
-        assert f"127.0.0.1:{one.port} answers 503; " in str(raised.value)
+        assert f"127.0.0.1:{one.port} answers 503, not available for now; " in str(raised.value)
         assert "no whole JSON" in str(raised.value)
         assert (one.asked, other.asked) == ([FULL], [FULL])
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isthmus.adapters.applications import ApplicationPort
-from isthmus.adapters.eureka.options import EurekaOptions, service_urls
+from isthmus.adapters.eureka.options import EurekaOptions
 from isthmus.adapters.eureka.records import EurekaRules, Reading, overdue, rules_of
 from isthmus.adapters.eureka.wire import open_json
 from isthmus.registry import codes
@@ -329,38 +329,3 @@ def test_G8_nothing_that_is_JSON_breaks_the_reading(value: Any, field: str, name
     )
     (reading,) = read(body.encode(), rules)
     assert "shop:1" in [one.key for one in reading.members]
-
-
-@pytest.mark.parametrize(
-    ("address", "urls"),
-    [
-        ("http://a:8761/eureka", ("http://a:8761/eureka",)),
-        (
-            "http://a:8761/eureka/, https://[2001:db8::1]:8762/e",
-            ("http://a:8761/eureka", "https://[2001:db8::1]:8762/e"),
-        ),
-        ("http://a", ("http://a",)),
-    ],
-)
-def test_an_address_lists_servers(address: str, urls: tuple[str, ...]) -> None:
-    assert service_urls(address) == urls
-
-
-@pytest.mark.parametrize(
-    ("address", "text"),
-    [
-        ("", "server 1 is no"),
-        ("a:8761", "server 1 is no"),
-        ("http://a/,ftp://b", "server 2 is no"),
-        ("http://a,", "server 2 is no"),
-        ("http://me:secret@a/eureka", "credentials"),
-        ("http://a:port/", "server 1 is no"),
-        ("http://a:0/", "server 1 is no"),
-        ("http://[::1/", "server 1 is no"),
-        ("http://a/?token=secret", "after its path"),
-    ],
-)
-def test_an_address_that_cannot_be_used(address: str, text: str) -> None:
-    with pytest.raises(ValueError, match=text) as raised:
-        service_urls(address)
-    assert "secret" not in str(raised.value)

@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gzip
 import socket
 import ssl
+import threading
 import tracemalloc
 import zlib
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
+import aiohttp
 import pytest
 from aiohttp import web
 from msgspec import Struct
 
+from isthmus.adapters.tls import tls_fault
 from isthmus.adapters.web import BODY_LIMIT, HttpError, NotFound, decode_json, fetch, web_session
 from isthmus.registry.errors import SourceDenied, SourceError, SourceUnavailable
-from tests.rig.certificates import Certificates
+from tests.rig.certificates import Certificates, ClientCertificates
+from tests.rig.tools import run as run_tool
+from tests.rig.tools import tool
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
     from pathlib import Path
 
     Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -73,8 +80,12 @@ def compressed(body: bytes, encoding: str = "gzip") -> Handler:
     return handler
 
 
-async def failure(url: str, *, password: str = "", ca: str = "", **options: object) -> SourceError:
-    async with web_session(ca, "user" if password else "", password) as session:
+async def failure(
+    url: str, *, password: str = "", ca: str = "", cert: tuple[Path, Path] | None = None, **options: object
+) -> SourceError:
+    cert_file, key_file = map(str, cert or ("", ""))
+    user = "user" if password else ""
+    async with web_session(ca, user, password, cert_file=cert_file, key_file=key_file) as session:
         with pytest.raises(SourceError) as raised:
             await fetch(session, url, **options)  # type: ignore[arg-type]
     return raised.value
@@ -138,6 +149,30 @@ async def test_T17_an_error_does_not_repeat_what_we_sent() -> None:
             url, password=PASSWORD, params={"accessToken": "eyJ.abc.def"}, headers={"X-Consul-Token": "0-1-2-3"}
         )
     assert "500 (*** *** *** /?accessToken=*** ***)" in str(error)
+
+
+async def test_T17_an_error_masks_the_headers_of_the_session_and_not_our_own() -> None:
+    async def handler(request: web.Request) -> web.Response:
+        text = f"rpc error: {request.headers['X-Consul-Token']} lacks service:read on isthmus"
+        return web.Response(text=text, status=403)
+
+    async with serving(handler) as url, web_session(headers={"X-Consul-Token": "0-1-2-3"}) as session:
+        with pytest.raises(SourceDenied, match=r"403 \(rpc error: \*\*\* lacks service:read on isthmus\): check"):
+            await fetch(session, url)
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        (429, "answers 429, too many requests at once (Your IP is issuing too many concurrent connections)"),
+        (500, "answers 500 (No cluster leader)"),
+        (503, "answers 503, not available for now (No cluster leader)"),
+    ],
+)
+async def test_CO6_an_error_in_plain_text_is_shown_with_what_its_status_says(status: int, said: str) -> None:
+    text = said.partition("(")[2].removesuffix(")") + "\n"
+    async with serving(saying(text, status)) as url:
+        assert str(await failure(url)).endswith(said)
 
 
 async def test_T11_an_error_shows_little_of_a_body_and_that_escaped() -> None:
@@ -400,6 +435,128 @@ async def test_a_CA_file_that_cannot_be_used(tmp_path: Path, content: str | None
     with pytest.raises(SourceError, match=text):
         async with web_session(str(file)):
             pass
+
+
+class _Hello(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", "5")
+        self.end_headers()
+        self.wfile.write(b"hello")
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (the name it has there)
+        """Say nothing: pytest shows what goes to stderr."""
+
+
+@contextmanager
+def asking_for_certificates(own: Certificates, version: ssl.TLSVersion) -> Iterator[str]:
+    """Serve TLS to clients with a certificate of the own authority; give the URL.
+
+    In a thread: asyncio's TLS closes the connection without the alert that other servers send.
+    """
+    context = tls(own)
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_verify_locations(own.ca_file)
+    context.maximum_version = version
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Hello) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield f"https://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+TLS_VERSIONS = pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+
+
+@TLS_VERSIONS
+async def test_T18_a_client_certificate_is_shown_to_who_asks_for_it(tmp_path: Path, version: ssl.TLSVersion) -> None:
+    own = ClientCertificates(tmp_path)
+    cert, key = str(own.client_cert_file), str(own.client_key_file)
+    with asking_for_certificates(own, version) as url:
+        async with web_session(str(own.ca_file), cert_file=cert, key_file=key) as session:
+            assert (await fetch(session, url)).body == b"hello"
+        error = await failure(url, ca=str(own.ca_file))
+    assert isinstance(error, SourceUnavailable)
+    # How it says so depends on the version, and on whether its alert comes before the end of the connection.
+    assert "client certificate: `cert` and `key`" in str(error)
+
+
+@TLS_VERSIONS
+async def test_T18_a_client_certificate_that_is_not_trusted(tmp_path: Path, version: ssl.TLSVersion) -> None:
+    own, other = Certificates(tmp_path / "own"), Certificates(tmp_path / "other")
+    with asking_for_certificates(own, version) as url:
+        error = await failure(url, ca=str(own.ca_file), cert=(other.cert_file, other.key_file))
+    assert isinstance(error, SourceUnavailable)
+    assert "client certificate" in str(error)
+    assert "`cert` and `key`" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[SSL: TLSV13_ALERT_CERTIFICATE_REQUIRED] tlsv13 alert certificate required (_ssl.c:2580)", "it asks for a"),
+        ("[SSL: TLSV1_ALERT_UNKNOWN_CA] tlsv1 alert unknown ca (_ssl.c:2580)", "the lack of one (unknown ca)"),
+        ("[SSL: SSL/TLS_ALERT_BAD_CERTIFICATE] ssl/tls alert bad certificate (_ssl.c:1000)", "(bad certificate)"),
+        ("[SSL: SSLV3_ALERT_CERTIFICATE_EXPIRED] sslv3 alert certificate expired", "(certificate expired)"),
+        ("[SSL: SSLV3_ALERT_HANDSHAKE_FAILURE] sslv3 alert handshake failure (_ssl.c:1006)", "or asks for a"),
+    ],
+)
+def test_what_an_alert_says_of_the_client_certificate(text: str, said: str) -> None:
+    """The words of OpenSSL, since which of them come depends on the version and on who is faster."""
+    fault = tls_fault(ssl.SSLError(1, text))
+    assert fault is not None
+    assert said in fault
+    assert "`cert` and `key`" in fault
+
+
+@pytest.mark.parametrize("number", [errno.ECONNRESET, errno.EPIPE])
+def test_a_reset_may_have_cut_an_alert_off(number: int) -> None:
+    fault = tls_fault(aiohttp.ClientOSError(number, "reset"))
+    assert fault is not None
+    assert fault.startswith("the connection was reset; it may ask for a client certificate")
+
+
+def test_a_connection_that_broke_says_nothing_of_certificates() -> None:
+    assert tls_fault(TimeoutError()) is None
+    assert tls_fault(ssl.SSLError(1, "[SSL: WRONG_VERSION_NUMBER] wrong version number (_ssl.c:1006)")) is None
+
+
+def openssl(*arguments: str | Path, directory: Path) -> None:
+    run_tool("openssl", [tool("openssl", "openssl"), *map(str, arguments)], directory)
+
+
+async def test_a_client_certificate_that_cannot_be_used(tmp_path: Path) -> None:
+    own, other = Certificates(tmp_path / "own"), Certificates(tmp_path / "other")
+    cert, key, missing = own.cert_file, own.key_file, tmp_path / "missing"
+    junk, empty, encrypted, rsa, weak = (tmp_path / name for name in ("junk", "empty", "encrypted", "rsa", "weak"))
+    junk.write_text("no certificate")
+    empty.write_text("")
+    openssl("pkcs8", "-topk8", "-in", key, "-out", encrypted, "-passout", "pass:hunter2", directory=tmp_path)
+    openssl("genrsa", "-out", rsa, "1024", directory=tmp_path)
+    openssl("req", "-x509", "-key", rsa, "-subj", "/CN=weak", "-out", weak, directory=tmp_path)
+    faults = {
+        (missing, key): f"{missing} cannot be read: No such file or directory",
+        (tmp_path, key): f"{tmp_path} cannot be read: Is a directory",
+        (cert, missing): f"{missing} cannot be read: No such file or directory",
+        (junk, key): f"{junk} holds no certificates in PEM form",
+        (key, cert): f"{key} holds no certificates in PEM form",
+        (cert, junk): f"{junk} holds no private key in PEM form",
+        (cert, empty): f"{empty} holds no private key in PEM form",
+        (cert, cert): f"{cert} holds no private key in PEM form",
+        (cert, other.key_file): f"the key in {other.key_file} does not belong to the certificate in {cert}",
+        (cert, rsa): f"the key in {rsa} does not belong to the certificate in {cert}",
+        (cert, encrypted): f"{encrypted} is encrypted: write the key there without a password",
+        (weak, rsa): f"{weak} cannot be used: ee key too small",
+    }
+    for (cert_file, key_file), said in faults.items():
+        with pytest.raises(SourceError) as raised:
+            async with web_session(cert_file=str(cert_file), key_file=str(key_file)):
+                pass
+        assert str(raised.value) == said
 
 
 async def test_a_user_name_that_cannot_be_sent() -> None:
