@@ -1,0 +1,76 @@
+"""An etcd adapter under test, with a sink that records."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from isthmus.adapters.etcd.adapter import EtcdAdapter
+from isthmus.adapters.etcd.options import EtcdOptions, EtcdPrefix
+from isthmus.adapters.supervise import Backoff, supervise
+from tests.registries.recorder import Recorder
+from tests.rig.wait import wait_for_async
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+TIMEOUT = 120.0
+# A test on a busy machine must not take a slow answer for none.
+PATIENT = 20.0
+
+
+class Quick(Backoff):
+    """Starts an adapter anew after at most half a second: how long a real one waits is tested elsewhere."""
+
+    def pause(self, ran_for: float) -> float:
+        return super().pause(ran_for + 60.0)
+
+
+class Watched(Recorder):
+    """What an adapter reports, and the adapter."""
+
+    def __init__(self, adapter: EtcdAdapter) -> None:
+        super().__init__()
+        self.adapter = adapter
+
+
+@asynccontextmanager
+async def watching(address: str, prefix: str = "rpc/", **options: object) -> AsyncIterator[Watched]:
+    """Run an adapter, as the bridge does, until the block ends; what is under the prefix is go-zero's."""
+    prefixes = {prefix: EtcdPrefix("go-zero")}
+    fields: dict[str, object] = {"address": address, "prefixes": prefixes, "timeout": PATIENT, **options}
+    adapter = EtcdAdapter(EtcdOptions(name="etcd", **fields))  # type: ignore[arg-type]
+    recorder = Watched(adapter)
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(supervise("etcd", adapter, recorder, Quick(random.Random())))
+        try:
+            yield recorder
+        finally:
+            running.cancel()
+
+
+def served(recorder: Recorder, name: str) -> list[str]:
+    """Return `address:port` of the endpoints whose host begins with a name."""
+    keys = [key for key, one in recorder.services.items() if one.host.startswith(f"{name}.")]
+    return sorted(address for key in keys for address in recorder.addresses(key))
+
+
+async def until(recorder: Recorder, name: str, *expected: str) -> None:
+    """Wait until a service has exactly these endpoints, as `address:port`, by a complete read or after one."""
+    await wait_for_async(
+        lambda: recorder.syncs and recorder.stale_reason is None and served(recorder, name) == sorted(expected),
+        TIMEOUT,
+        f"{name} at {expected}, seen {served(recorder, name)} {recorder.history[-5:]}",
+    )
+
+
+async def until_stale(recorder: Recorder, *words: str) -> str:
+    """Wait until contact is lost for a reason with these words; return the reason."""
+
+    def reason() -> str | None:
+        said = recorder.stale_reason
+        return said if said and all(word in said for word in words) else None
+
+    return await wait_for_async(reason, TIMEOUT, f"stale: {words}")
