@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19isthmus/protos/etcd.proto\x12\x0cisthmus.etcd\"I\n\x0eResponseHeader\x12\x12\n\ncluster_id\x18\x01 \x01(\x04\x12\x10\n\x08revision\x18\x03 \x01(\x03\x12\x11\n\traft_term\x18\x04 \x01(\x04\"<\n\x08KeyValue\x12\x0b\n\x03key\x18\x01 \x01(\x0c\x12\x14\n\x0cmod_revision\x18\x03 \x01(\x03\x12\r\n\x05value\x18\x05 \x01(\x0c\"\xae\x02\n\x0cRangeRequest\x12\x0b\n\x03key\x18\x01 \x01(\x0c\x12\x11\n\trange_end\x18\x02 \x01(\x0c\x12\r\n\x05limit\x18\x03 \x01(\x03\x12\x10\n\x08revision\x18\x04 \x01(\x03\x12\x38\n\nsort_order\x18\x05 \x01(\x0e\x32$.isthmus.etcd.RangeRequest.SortOrder\x12:\n\x0bsort_target\x18\x06 \x01(\x0e\x32%.isthmus.etcd.RangeRequest.SortTarget\".\n\tSortOrder\x12\x08\n\x04NONE\x10\x00\x12\n\n\x06\x41SCEND\x10\x01\x12\x0b\n\x07\x44\x45SCEND\x10\x02\"7\n\nSortTarget\x12\x07\n\x03KEY\x10\x00\x12\x0b\n\x07VERSION\x10\x01\x12\n\n\x06\x43REATE\x10\x02\x12\x07\n\x03MOD\x10\x03\"\x7f\n\rRangeResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.isthmus.etcd.ResponseHeader\x12#\n\x03kvs\x18\x02 \x03(\x0b\x32\x16.isthmus.etcd.KeyValue\x12\x0c\n\x04more\x18\x03 \x01(\x08\x12\r\n\x05\x63ount\x18\x04 \x01(\x03\"p\n\x05\x45vent\x12&\n\x04type\x18\x01 \x01(\x0e\x32\x18.isthmus.etcd.Event.Type\x12\"\n\x02kv\x18\x02 \x01(\x0b\x32\x16.isthmus.etcd.KeyValue\"\x1b\n\x04Type\x12\x07\n\x03PUT\x10\x00\x12\n\n\x06\x44\x45LETE\x10\x01\"\x89\x01\n\x12WatchCreateRequest\x12\x0b\n\x03key\x18\x01 \x01(\x0c\x12\x11\n\trange_end\x18\x02 \x01(\x0c\x12\x16\n\x0estart_revision\x18\x03 \x01(\x03\x12\x17\n\x0fprogress_notify\x18\x04 \x01(\x08\x12\x10\n\x08watch_id\x18\x07 \x01(\x03\x12\x10\n\x08\x66ragment\x18\x08 \x01(\x08\"\x16\n\x14WatchProgressRequest\"\x95\x01\n\x0cWatchRequest\x12:\n\x0e\x63reate_request\x18\x01 \x01(\x0b\x32 .isthmus.etcd.WatchCreateRequestH\x00\x12>\n\x10progress_request\x18\x03 \x01(\x0b\x32\".isthmus.etcd.WatchProgressRequestH\x00\x42\t\n\x07request\"\xda\x01\n\rWatchResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.isthmus.etcd.ResponseHeader\x12\x10\n\x08watch_id\x18\x02 \x01(\x03\x12\x0f\n\x07\x63reated\x18\x03 \x01(\x08\x12\x10\n\x08\x63\x61nceled\x18\x04 \x01(\x08\x12\x18\n\x10\x63ompact_revision\x18\x05 \x01(\x03\x12\x15\n\rcancel_reason\x18\x06 \x01(\t\x12\x10\n\x08\x66ragment\x18\x07 \x01(\x08\x12#\n\x06\x65vents\x18\x0b \x03(\x0b\x32\x13.isthmus.etcd.Event\"5\n\x13\x41uthenticateRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08password\x18\x02 \x01(\t\"S\n\x14\x41uthenticateResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.isthmus.etcd.ResponseHeader\x12\r\n\x05token\x18\x02 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19isthmus/protos/etcd.proto\x12\x0cisthmus.etcd\"I\n\x0eResponseHeader\x12\x12\n\ncluster_id\x18\x01 \x01(\x04\x12\x10\n\x08revision\x18\x03 \x01(\x03\x12\x11\n\traft_term\x18\x04 \x01(\x04\"<\n\x08KeyValue\x12\x0b\n\x03key\x18\x01 \x01(\x0c\x12\x14\n\x0cmod_revision\x18\x03 \x01(\x03\x12\r\n\x05value\x18\x05 \x01(\x0c\"\xae\x02\n\x0cRangeRequest\x12\x0b\n\x03key\x18\x01 \x01(\x0c\x12\x11\n\trange_end\x18\x02 \x01(\x0c\x12\r\n\x05limit\x18\x03 \x01(\x03\x12\x10\n\x08revision\x18\x04 \x01(\x03\x12\x38\n\nsort_order\x18\x05 \x01(\x0e\x32$.isthmus.etcd.RangeRequest.SortOrder\x12:\n\x0bsort_target\x18\x06 \x01(\x0e\x32%.isthmus.etcd.RangeRequest.SortTarget\".\n\tSortOrder\x12\x08\n\x04NONE\x10\x00\x12\n\n\x06\x41SCEND\x10\x01\x12\x0b\n\x07\x44\x45SCEND\x10\x02\"7\n\nSortTarget\x12\x07\n\x03KEY\x10\x00\x12\x0b\n\x07VERSION\x10\x01\x12\n\n\x06\x43REATE\x10\x02\x12\x07\n\x03MOD\x10\x03\"\x7f\n\rRangeResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.isthmus.etcd.ResponseHeader\x12#\n\x03kvs\x18\x02 \x03(\x0b\x32\x16.isthmus.etcd.KeyValue\x12\x0c\n\x04more\x18\x03 \x01(\x08\x12\r\n\x05\x63ount\x18\x04 \x01(\x03\"p\n\x05\x45vent\x12&\n\x04type\x18\x01 \x01(\x0e\x32\x18.isthmus.etcd.Event.Type\x12\"\n\x02kv\x18\x02 \x01(\x0b\x32\x16.isthmus.etcd.KeyValue\"\x1b\n\x04Type\x12\x07\n\x03PUT\x10\x00\x12\n\n\x06\x44\x45LETE\x10\x01\"e\n\x12WatchCreateRequest\x12\x0b\n\x03key\x18\x01 \x01(\x0c\x12\x11\n\trange_end\x18\x02 \x01(\x0c\x12\x16\n\x0estart_revision\x18\x03 \x01(\x03\x12\x17\n\x0fprogress_notify\x18\x04 \x01(\x08\"\x16\n\x14WatchProgressRequest\"\x95\x01\n\x0cWatchRequest\x12:\n\x0e\x63reate_request\x18\x01 \x01(\x0b\x32 .isthmus.etcd.WatchCreateRequestH\x00\x12>\n\x10progress_request\x18\x03 \x01(\x0b\x32\".isthmus.etcd.WatchProgressRequestH\x00\x42\t\n\x07request\"\xc8\x01\n\rWatchResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.isthmus.etcd.ResponseHeader\x12\x10\n\x08watch_id\x18\x02 \x01(\x03\x12\x0f\n\x07\x63reated\x18\x03 \x01(\x08\x12\x10\n\x08\x63\x61nceled\x18\x04 \x01(\x08\x12\x18\n\x10\x63ompact_revision\x18\x05 \x01(\x03\x12\x15\n\rcancel_reason\x18\x06 \x01(\t\x12#\n\x06\x65vents\x18\x0b \x03(\x0b\x32\x13.isthmus.etcd.Event\"5\n\x13\x41uthenticateRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08password\x18\x02 \x01(\t\"S\n\x14\x41uthenticateResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.isthmus.etcd.ResponseHeader\x12\r\n\x05token\x18\x02 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -47,16 +47,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EVENT']._serialized_end=726
   _globals['_EVENT_TYPE']._serialized_start=699
   _globals['_EVENT_TYPE']._serialized_end=726
-  _globals['_WATCHCREATEREQUEST']._serialized_start=729
-  _globals['_WATCHCREATEREQUEST']._serialized_end=866
-  _globals['_WATCHPROGRESSREQUEST']._serialized_start=868
-  _globals['_WATCHPROGRESSREQUEST']._serialized_end=890
-  _globals['_WATCHREQUEST']._serialized_start=893
-  _globals['_WATCHREQUEST']._serialized_end=1042
-  _globals['_WATCHRESPONSE']._serialized_start=1045
-  _globals['_WATCHRESPONSE']._serialized_end=1263
-  _globals['_AUTHENTICATEREQUEST']._serialized_start=1265
-  _globals['_AUTHENTICATEREQUEST']._serialized_end=1318
-  _globals['_AUTHENTICATERESPONSE']._serialized_start=1320
-  _globals['_AUTHENTICATERESPONSE']._serialized_end=1403
+  _globals['_WATCHCREATEREQUEST']._serialized_start=728
+  _globals['_WATCHCREATEREQUEST']._serialized_end=829
+  _globals['_WATCHPROGRESSREQUEST']._serialized_start=831
+  _globals['_WATCHPROGRESSREQUEST']._serialized_end=853
+  _globals['_WATCHREQUEST']._serialized_start=856
+  _globals['_WATCHREQUEST']._serialized_end=1005
+  _globals['_WATCHRESPONSE']._serialized_start=1008
+  _globals['_WATCHRESPONSE']._serialized_end=1208
+  _globals['_AUTHENTICATEREQUEST']._serialized_start=1210
+  _globals['_AUTHENTICATEREQUEST']._serialized_end=1263
+  _globals['_AUTHENTICATERESPONSE']._serialized_start=1265
+  _globals['_AUTHENTICATERESPONSE']._serialized_end=1348
 # @@protoc_insertion_point(module_scope)

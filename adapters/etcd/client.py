@@ -17,7 +17,7 @@ import grpc.aio
 from google.protobuf.message import DecodeError
 from msgspec import Struct
 
-from isthmus.adapters.etcd.told import Joiner, Origin, Record, Told, origin_of, record_of
+from isthmus.adapters.etcd.told import Origin, Record, Told, origin_of, record_of, told_by
 from isthmus.adapters.tls import read_authorities, tls_context
 from isthmus.protos import etcd_pb2 as pb
 from isthmus.registry.errors import SourceDenied, SourceError, SourceUnavailable
@@ -50,6 +50,10 @@ _MEANINGS = (
 
 class Compacted(SourceUnavailable):
     """The revision that was asked for is not kept any more."""
+
+
+class TooLarge(SourceUnavailable):
+    """The answer is larger than may be received."""
 
 
 class NoSuchRevision(SourceUnavailable):
@@ -113,6 +117,7 @@ class EtcdClient:
         Raises Forbidden: no right to it. SourceDenied: no right to anything. SourceUnavailable: no answer, or none that
         could be finished before its revision was compacted.
         """
+        self._page = PAGE
         for _ in range(_LISTS - 1):
             with suppress(Compacted):
                 return await self._list_once(prefix)
@@ -133,7 +138,7 @@ class EtcdClient:
             request = pb.RangeRequest(key=start, range_end=end, limit=self._page, revision=revision)
             try:
                 return await self._with_token(request)
-            except _TooLarge:
+            except TooLarge:
                 if self._page == 1:
                     raise
                 self._page = max(1, self._page // 8)
@@ -164,7 +169,7 @@ class EtcdClient:
 
     @asynccontextmanager
     async def watch(self) -> AsyncIterator[WatchStream]:
-        """Open a stream for watches."""
+        """Open a stream for a watch."""
         call = self._open_watch(metadata=(*self._metadata(), _WITH_LEADER))
         try:
             yield WatchStream(call, self.server, self._timeout)
@@ -187,23 +192,17 @@ class EtcdClient:
 
 
 class WatchStream:
-    """Watches of one stream; each has the number that it was begun with."""
+    """One watch, on a stream of its own: a second one there would share its token, and its fate."""
 
     def __init__(self, call: Any, server: str, timeout: float) -> None:
         self._call = call
         self._server = server
         self._timeout = timeout
-        self._joiner = Joiner()
 
-    async def begin(self, watch: int, prefix: bytes, revision: int) -> None:
+    async def begin(self, prefix: bytes, revision: int) -> None:
         """Watch a prefix from a revision on. Raises SourceUnavailable: the stream has ended."""
         create = pb.WatchCreateRequest(
-            key=prefix or b"\0",
-            range_end=range_end(prefix),
-            start_revision=revision,
-            progress_notify=True,
-            watch_id=watch,
-            fragment=True,
+            key=prefix or b"\0", range_end=range_end(prefix), start_revision=revision, progress_notify=True
         )
         await self._write(pb.WatchRequest(create_request=create))
 
@@ -212,20 +211,21 @@ class WatchStream:
         await self._write(pb.WatchRequest(progress_request=pb.WatchProgressRequest()))
 
     async def read(self) -> Told:
-        """Return what is told next. Raises SourceUnavailable: the stream has ended. SourceDenied: we may not watch."""
-        while True:
-            try:
-                raw = await self._call.read()
-            except grpc.aio.AioRpcError as error:
-                raise fault(self._server, error.code(), error.details() or "", self._timeout) from error
-            if not isinstance(raw, bytes):
-                raise SourceUnavailable(f"{self._server} ended the watch")
-            try:
-                told = self._joiner.take(pb.WatchResponse.FromString(raw))
-            except DecodeError as error:
-                raise SourceUnavailable(f"{self._server}: {_NO_ETCD}") from error
-            if told is not None:
-                return told
+        """Return what is told next.
+
+        Raises TooLarge: it is more than may be received. SourceUnavailable: the stream has ended. SourceDenied: we may
+        not watch.
+        """
+        try:
+            raw = await self._call.read()
+        except grpc.aio.AioRpcError as error:
+            raise fault(self._server, error.code(), error.details() or "", self._timeout) from error
+        if not isinstance(raw, bytes):
+            raise SourceUnavailable(f"{self._server} ended the watch")
+        try:
+            return told_by(pb.WatchResponse.FromString(raw))
+        except DecodeError as error:
+            raise SourceUnavailable(f"{self._server}: {_NO_ETCD}") from error
 
     async def _write(self, request: pb.WatchRequest) -> None:
         try:
@@ -241,10 +241,6 @@ class _AuthIsOff(SourceUnavailable):
     """etcd knows no users there."""
 
 
-class _TooLarge(SourceUnavailable):
-    """The answer is larger than may be received."""
-
-
 def fault(server: str, code: grpc.StatusCode, details: str, timeout: float) -> SourceError:
     """Return the error that etcd's status stands for; the details are etcd's words, which versions share."""
     shown = printable(details or "no reason given")[:_LONGEST_SHOWN]
@@ -254,7 +250,7 @@ def fault(server: str, code: grpc.StatusCode, details: str, timeout: float) -> S
     if code is grpc.StatusCode.UNIMPLEMENTED:
         return SourceUnavailable(f"{said}: {_NO_ETCD}")
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than max" in details:
-        return _TooLarge(said)
+        return TooLarge(said)
     if code is grpc.StatusCode.OUT_OF_RANGE and "compacted" in details:
         return Compacted(said)
     if code is grpc.StatusCode.OUT_OF_RANGE and "future revision" in details:

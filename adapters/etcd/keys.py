@@ -58,12 +58,20 @@ class Keys:
         # While a list is on its way: which keys the watch told to be deleted, and when.
         self._deleted: dict[bytes, int] | None = None
 
-    def apply(self, records: Iterable[Record]) -> None:
-        """Take what a watch told; what a list has shown already is passed by."""
-        for record in records:
+    def apply(self, records: Iterable[Record]) -> Iterator[None]:
+        """Take what a watch told, a part at a time; what a list has shown already is passed by.
+
+        Where it is broken off, what is left begins with the revision after `revision`.
+        """
+        latest = self.revision
+        for count, record in enumerate(records, start=1):
+            if record.revision > latest:
+                self.revision, latest = latest, record.revision
             if record.revision > self._listed_at:
                 self._note(record)
-            self.revision = max(self.revision, record.revision)
+            if count % AT_ONCE == 0:
+                yield
+        self.revision = latest
 
     def reach(self, revision: int) -> None:
         """Note that nothing happened up to a revision (ET2)."""
@@ -96,6 +104,9 @@ class Keys:
         A key that is not in it and was not put later is gone (ET3). `found` counts what the list changed.
         """
         self.found = 0
+        if revision < self._listed_at:
+            # Another list overtook this one, and nobody remembers what was deleted between the two.
+            return
         seen: set[bytes] = set()
         for count, record in enumerate(listed, start=1):
             seen.add(record.key)

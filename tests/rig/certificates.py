@@ -25,7 +25,8 @@ subjectKeyIdentifier = hash
 [server]
 basicConstraints = critical,CA:false
 keyUsage = critical,digitalSignature
-extendedKeyUsage = serverAuth
+# Servers show it to each other as clients, too: etcd's JSON gateway, for one, to etcd.
+extendedKeyUsage = serverAuth,clientAuth
 subjectAltName = DNS:localhost,IP:127.0.0.1
 subjectKeyIdentifier = hash
 authorityKeyIdentifier = keyid

@@ -39,6 +39,11 @@ def take_list(known: Keys, records: Iterable[Record], revision: int) -> int:
     return known.found
 
 
+def apply(known: Keys, records: Iterable[Record]) -> None:
+    for _ in known.apply(records):
+        pass
+
+
 def shown(known: Keys, recorder: Recorder | None = None) -> dict[str, list[str]]:
     """Return the endpoints of each service that has some, as a complete report shows them."""
     recorder = recorder or Recorder()
@@ -53,7 +58,7 @@ def shown(known: Keys, recorder: Recorder | None = None) -> dict[str, list[str]]
 def test_a_list_and_what_the_watch_told_after_it() -> None:
     known = keys()
     take_list(known, [put("web", 1, 3), put("web", 2, 4)], 9)
-    known.apply([gone("web", 1, 10), put("pay", 5, 10)])
+    apply(known, [gone("web", 1, 10), put("pay", 5, 10)])
     assert shown(known) == {"pay": ["10.0.0.5:80"], "web": ["10.0.0.2:80"]}
     assert known.revision == 10
 
@@ -69,7 +74,7 @@ def test_a_list_that_is_older_than_the_watch_takes_nothing_back() -> None:
     known = keys()
     take_list(known, [put("web", 1, 3), put("web", 2, 4)], 9)
     known.begin_list()
-    known.apply([gone("web", 1, 11), put("web", 3, 12)])
+    apply(known, [gone("web", 1, 11), put("web", 3, 12)])
     assert take_list(known, [put("web", 1, 3), put("web", 2, 4)], 10) == 0
     assert shown(known) == {"web": ["10.0.0.2:80", "10.0.0.3:80"]}
 
@@ -77,7 +82,7 @@ def test_a_list_that_is_older_than_the_watch_takes_nothing_back() -> None:
 def test_what_a_list_has_shown_is_not_taken_again_from_the_watch() -> None:
     known = keys()
     take_list(known, [put("web", 2, 4)], 9)
-    known.apply([put("web", 1, 3), put("web", 2, 2, port=99)])
+    apply(known, [put("web", 1, 3), put("web", 2, 2, port=99)])
     assert shown(known) == {"web": ["10.0.0.2:80"]}
 
 
@@ -85,7 +90,7 @@ def test_ET2_the_watch_goes_on_after_the_last_event_or_the_last_sign_of_progress
     known = keys()
     take_list(known, [], 9)
     assert known.revision == 9
-    known.apply([put("web", 1, 14)])
+    apply(known, [put("web", 1, 14)])
     assert known.revision == 14
     known.reach(20)
     assert known.revision == 20
@@ -100,7 +105,7 @@ def test_ET6_a_list_of_another_history_outweighs_everything() -> None:
     assert known.revision == 0
     take_list(known, [put("web", 1, 30, port=81)], 30)
     assert shown(known) == {"web": ["10.0.0.1:81"]}
-    known.apply([put("web", 3, 31)])
+    apply(known, [put("web", 3, 31)])
     assert shown(known) == {"web": ["10.0.0.1:81", "10.0.0.3:80"]}
 
 
@@ -108,7 +113,7 @@ def test_ET8_a_deletion_needs_no_previous_value() -> None:
     known = keys()
     take_list(known, [put("web", 1, 3)], 9)
     shown(known)
-    known.apply([gone("web", 1, 10)])
+    apply(known, [gone("web", 1, 10)])
     assert shown(known) == {}
 
 
@@ -117,7 +122,7 @@ def test_only_services_that_changed_are_reported() -> None:
     take_list(known, [put("web", 1, 3), put("pay", 2, 4)], 9)
     recorder = Recorder()
     shown(known, recorder)
-    known.apply([put("web", 3, 10), put("pay", 2, 11)])
+    apply(known, [put("web", 3, 10), put("pay", 2, 11)])
     for _ in known.build(0.0):
         pass
     known.report(recorder, recorder.generation)
@@ -135,7 +140,7 @@ def test_a_key_that_is_garbled_is_refused_until_it_is_mended_or_gone() -> None:
     refused = {scope: [one.code for one in refusals] for scope, refusals in recorder.refused.items()}
     assert refused["web/\\xff"] == [codes.GARBLED]
     assert [one.code for one in recorder.services["web"].refused] == [codes.NOT_AN_ADDRESS]
-    known.apply([put("web", 1, 10), Record(b"web/\xff", None, 11)])
+    apply(known, [put("web", 1, 10), Record(b"web/\xff", None, 11)])
     assert shown(known, recorder) == {"web": ["10.0.0.1:80", "10.0.0.2:80"]}
     assert not any(recorder.refused.values())
     assert not recorder.services["web"].refused
@@ -159,6 +164,11 @@ def states(history: list[Step]) -> Sequence[Mapping[bytes, Record]]:
     return found
 
 
+def event_at(history: list[Step], revision: int) -> Record:
+    service, instance, is_put = history[revision - 1]
+    return event(service, instance, revision, is_put=is_put)
+
+
 def event(service: str, instance: int, revision: int, *, is_put: bool) -> Record:
     return put(service, instance, revision, port=1000 + revision) if is_put else gone(service, instance, revision)
 
@@ -176,10 +186,7 @@ def test_G6_list_and_watch_agree_wherever_lists_fall(history: list[Step], data: 
         listing = data.draw(st.booleans())
         known.begin_list()
         until = data.draw(st.integers(told + 1, last))
-        known.apply(
-            event(*history[revision - 1][:2], revision, is_put=history[revision - 1][2])
-            for revision in range(told + 1, until + 1)
-        )
+        apply(known, [event_at(history, revision) for revision in range(told + 1, until + 1)])
         if listing:
             revision = data.draw(st.integers(told, last))
             take_list(known, at[revision].values(), revision)

@@ -141,7 +141,7 @@ def test_a_faulty_file_is_an_error(tmp_path: Path, capfd: pytest.CaptureFixture[
         (protos / f"{name}.proto").write_text("syntax = 'proto3'; message {")
     with pytest.raises(RuntimeError):
         generate.generate(tmp_path, tmp_path)
-    assert "mcp.proto" in capfd.readouterr().err
+    assert "etcd.proto" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

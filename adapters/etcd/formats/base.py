@@ -98,8 +98,10 @@ def named(path: str) -> str:
 
 def require_length(key: str, value: bytes) -> None:
     """Raise RecordError where a record is longer than a registration may be."""
-    if (length := len(key) + len(value)) > RECORD_LENGTH:
-        raise RecordError(codes.TOO_LONG, f"the key and its value have {length} bytes; {RECORD_LENGTH} are read")
+    if len(key) + len(value) > RECORD_LENGTH:
+        raise RecordError(
+            codes.TOO_LONG, f"the key and its value have more than the {RECORD_LENGTH} bytes that are read"
+        )
 
 
 def record_of(key: str, value: bytes) -> str:
