@@ -13,9 +13,9 @@ import random
 from typing import TYPE_CHECKING
 
 from isthmus.adapters.eureka.client import EurekaClient
-from isthmus.adapters.eureka.options import service_urls
 from isthmus.adapters.eureka.records import Reading, overdue, read_in_pieces, rules_of
 from isthmus.adapters.eureka.view import View
+from isthmus.adapters.servers import LOGIN, service_urls
 from isthmus.adapters.web import web_session
 from isthmus.registry.errors import SourceDenied, SourceError, SourceUnavailable
 
@@ -83,7 +83,7 @@ class EurekaAdapter:
 
     def _urls(self) -> tuple[str, ...]:
         try:
-            return service_urls(self._options.address)
+            return service_urls(self._options.address, LOGIN)
         except ValueError as error:
             raise SourceError(f"the address cannot be used: {error}") from error
 

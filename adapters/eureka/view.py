@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from isthmus.adapters.eureka.evictions import LOST_SHARE, Evictions
 from isthmus.adapters.eureka.services import Services
 from isthmus.adapters.eureka.state import Registry
 from isthmus.adapters.kept import Kept
+from isthmus.adapters.losses import Losses, looks_lost
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 # So many services are built in a few milliseconds.
 _AT_ONCE = 200
+# A server looks at leases every 60 s, and tells of it for three minutes.
+_EVICTIONS_WINDOW = 180.0
 
 
 class View:
@@ -29,7 +31,7 @@ class View:
 
     def __init__(self, rules: EurekaRules) -> None:
         self._registry = Registry()
-        self._evictions = Evictions()
+        self._evictions = Losses(_EVICTIONS_WINDOW)
         self._was_read = False
         self._empty_since: float | None = None
         self._services = Services(rules)
@@ -61,10 +63,14 @@ class View:
         Counted are the instances that serve. One alone, unless it is all there was, may have left between two reads.
         """
         gone, known = self._registry.lost(readings), self._registry.serving
-        return gone > 0 and (gone == known or (gone > 1 and gone > known * LOST_SHARE))
+        return gone > 0 and (gone == known or looks_lost(gone, known))
 
     def evicts_many(self, readings: Iterable[Reading], now: float) -> bool:
-        """Tell whether with this delta, which is to be applied next, the server has ended too many leases (EU6)."""
+        """Tell whether with this delta, which is to be applied next, the server has ended too many leases (EU6).
+
+        A server without self-preservation that cannot be reached by its clients ends the leases of all of them, 15 % a
+        round. One that leaves says so itself, and is believed however many do.
+        """
         evicted = self._registry.evicted(readings)
         return self._evictions.are_many(evicted, self._registry.serving if evicted else 0, now)
 

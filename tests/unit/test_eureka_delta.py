@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Struct
 
-from isthmus.adapters.eureka.evictions import Evictions
 from isthmus.adapters.eureka.records import EurekaRules, Member, Reading, read_application
 from isthmus.adapters.eureka.state import GONE_KEPT_SECONDS, TOLD_KEPT_SECONDS, Registry
 from isthmus.adapters.eureka.wire import open_json
+from isthmus.adapters.losses import Losses
 from isthmus.registry import codes
 from isthmus.registry.model import Endpoint, Refusal, WorkloadEntry
 
@@ -217,7 +217,7 @@ def test_what_is_gone_is_not_remembered_for_ever_without_deltas_either() -> None
 def test_EU6_what_is_evicted_is_held_before_more_than_15_percent_is_gone(
     rounds: list[tuple[int, int]], serving: int
 ) -> None:
-    evictions, now, believed = Evictions(), 0.0, deque[tuple[float, int]]()
+    evictions, now, believed = Losses(180.0), 0.0, deque[tuple[float, int]]()
     for count, later in rounds:
         now += later
         count = min(count, serving)

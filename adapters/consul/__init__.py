@@ -1,0 +1,1 @@
+"""Consul: the services of one datacenter, watched by blocking queries."""
