@@ -18,6 +18,8 @@ __all__ = ["KINDS", "Adapter", "Sink", "SourceOptions", "open_adapter", "options
 
 # kind -> (module and class of the options, module and class of the adapter)
 KINDS: dict[str, tuple[str, str]] = {
+    "consul": ("isthmus.adapters.consul.options:ConsulOptions", "isthmus.adapters.consul.adapter:ConsulAdapter"),
+    "etcd": ("isthmus.adapters.etcd.options:EtcdOptions", "isthmus.adapters.etcd.adapter:EtcdAdapter"),
     "eureka": ("isthmus.adapters.eureka.options:EurekaOptions", "isthmus.adapters.eureka.adapter:EurekaAdapter"),
     "files": ("isthmus.adapters.files:FilesOptions", "isthmus.adapters.files:FilesAdapter"),
     "nacos": ("isthmus.adapters.nacos.options:NacosOptions", "isthmus.adapters.nacos.adapter:NacosAdapter"),

@@ -91,7 +91,7 @@ def _said(contact: Contact) -> str:
         return contact.reason
     held = f"ok, {_counted(contact.services, 'service')}, {_counted(contact.endpoints, 'endpoint')}"
     refused = ", ".join(f"{code} {count}" for code, count in contact.refused.items())
-    return f"{held}; refused: {refused}" if refused else held
+    return "; ".join((held, *([f"refused: {refused}"] if refused else ()), *contact.notes))
 
 
 def _counted(count: int, word: str) -> str:

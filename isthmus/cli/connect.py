@@ -23,7 +23,7 @@ class Contact(Struct, frozen=True, kw_only=True, rename="camel"):
     """What came of one source; its texts are fit to show.
 
     services, endpoints: how many would be served. refused: how many records would not be, by code.
-    reason: why the source was not read; None: it was.
+    reason: why the source was not read; None: it was. notes: what is worth knowing of it and is no failure.
     """
 
     name: str
@@ -34,6 +34,7 @@ class Contact(Struct, frozen=True, kw_only=True, rename="camel"):
     endpoints: int
     refused: dict[str, int]
     reason: str | None
+    notes: tuple[str, ...]
 
 
 async def contact_sources(config: Config, seconds: float) -> list[Contact]:
@@ -75,6 +76,7 @@ def _contact(catalog: Catalog, source: SourceState, options: SourceOptions, seco
         endpoints=counted.endpoints,
         refused=dict(sorted(counted.refused.items())),
         reason=None if source.synced else _why_not(source, address, seconds),
+        notes=tuple(map(shown, source.notes)),
     )
 
 

@@ -22,8 +22,9 @@ def add_source_flags(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="URL",
         help="a source, besides those of the file: zookeeper://HOST:PORT[,HOST:PORT][/CHROOT][?KEY=VALUE&...], "
-        "nacos://HOST:PORT[,HOST:PORT], eureka://HOST:PORT[,HOST:PORT][/PATH] (eurekas:// for TLS) or file:DIR, all "
-        "with ?KEY=VALUE; may be given again and again",
+        "nacos://HOST:PORT[,HOST:PORT], eureka://HOST:PORT[,HOST:PORT][/PATH] (eurekas:// for TLS), "
+        "consul://HOST:PORT[,HOST:PORT][/PATH] (consuls://), etcd://HOST:PORT[,HOST:PORT] (etcds://) "
+        "?prefix=PREFIX&format=FORMAT or file:DIR, all with ?KEY=VALUE; may be given again and again",
     )
     parser.add_argument("--listen", metavar="HOST:PORT", help=f"where istiod finds xDS (default: {DEFAULT_LISTEN})")
     parser.add_argument(

@@ -1,4 +1,4 @@
-"""What values may be that sources of several kinds have: names, labels, places, ports, lists of words.
+"""What values may be that sources of several kinds have: names, labels, places, ports, lists of words, servers.
 
 A rule yields what is wrong with a value; none of its texts holds the value, which may be a secret.
 """
@@ -8,7 +8,9 @@ from __future__ import annotations
 import re
 from collections import Counter
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
+from isthmus.adapters.servers import service_urls
 from isthmus.config.mistakes import Fault, Rule, choose_from
 from isthmus.config.rules import cidr, host_port
 from isthmus.registry.acceptance import PROTOCOLS, label_value_fault, port_number_fault, protocol_fault
@@ -131,6 +133,15 @@ def keyed(value: Mapping[str, object]) -> Iterator[Fault]:
             yield Fault(f"a key {_NO_WORD}", (key,) if key else (), quoting=False)
 
 
+def keyed_in_any_case(value: Mapping[str, object]) -> Iterator[Fault]:
+    """A map whose keys are names of a registry that does not tell capitals from small letters."""
+    yield from keyed(value)
+    counts = Counter(map(str.lower, value))
+    for key in value:
+        if counts[key.lower()] > 1:
+            yield Fault("the key differs from another in its capitals only", (key,), quoting=False)
+
+
 def each(rule: Rule) -> Rule:
     """Return the rule for a map from names of a registry to values that keep to `rule`."""
 
@@ -141,6 +152,12 @@ def each(rule: Rule) -> Rule:
                 yield Fault(text, (key,), quoting)
 
     return of_map
+
+
+def word_or_nothing(value: str) -> Iterator[Fault]:
+    """A name of a registry, or nothing."""
+    if value and not _is_word(value):
+        yield Fault("begins or ends with a blank")
 
 
 def words(value: list[str]) -> Iterator[Fault]:
@@ -163,6 +180,30 @@ def servers(text: str) -> Iterator[tuple[str, int]]:
             yield "" if port else f"server {number} has port 0", port
 
 
+def urls(form: str, credentials: str, *, paths: bool = True) -> Rule:
+    """Return the rule for servers listed as URLs of a form; `credentials` and `paths` as for `service_urls`."""
+
+    def rule(value: str) -> Iterator[Fault]:
+        if "@" in value:
+            yield Fault(f"there are credentials in it: say them under {credentials}", quoting=False)
+        elif "?" in value or "#" in value:
+            yield Fault("there is something after a path in it, where a service URL ends", quoting=False)
+        elif fault := _url_fault(value, credentials, paths=paths):
+            yield Fault(f"is not `{form}[,{form}...]`: {fault}")
+
+    return rule
+
+
+def only_over_https(value: Mapping[str, object]) -> Iterator[Fault]:
+    """A whole source: what TLS needs, where no server is reached over it."""
+    address = value.get("address")
+    if not isinstance(address, str) or "https:" in address.lower():
+        return
+    for key, meaning in (("ca", "whom to trust"), ("cert", "who we are")):
+        if value.get(key):
+            yield Fault(f"says {meaning}, but no address begins with `https:`", (key,))
+
+
 def together(value: Mapping[str, object], one: str, other: str) -> Iterator[Fault]:
     """Two keys of which neither is said without the other; "" is not said. Their values may be of any type."""
     for said, lacking in ((one, other), (other, one)):
@@ -170,6 +211,20 @@ def together(value: Mapping[str, object], one: str, other: str) -> Iterator[Faul
             # Where the lacking one is written down, its line is the one to mend.
             place = lacking if lacking in value else said
             yield Fault(f"`{said}` and `{lacking}` go together", (place,), quoting=False)
+
+
+def _url_fault(address: str, credentials: str, *, paths: bool) -> str | None:
+    try:
+        listed = service_urls(address, credentials, paths=paths)
+    except ValueError as error:
+        return str(error)
+    for number, url in enumerate(listed, start=1):
+        host = urlsplit(url).hostname or ""
+        try:
+            host_port(f"[{host}]:1" if ":" in host else f"{host}:1")
+        except ValueError as error:
+            return f"server {number} {error}"
+    return None
 
 
 def _no_label_value(value: str) -> bool:

@@ -68,8 +68,8 @@ def test_JSON_of_mistakes(file: Path, capsys: pytest.CaptureFixture[str]) -> Non
             {
                 "path": "--source[0]",
                 "line": None,
-                "message": "is no source: write zookeeper://HOST:PORT, nacos://HOST:PORT, eureka://HOST:PORT "
-                "or file:DIRECTORY",
+                "message": "is no source: write zookeeper://HOST:PORT, nacos://HOST:PORT, eureka://HOST:PORT, "
+                "consul://HOST:PORT, etcd://HOST:PORT or file:DIRECTORY",
             },
         ],
     }

@@ -12,7 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isthmus.adapters.applications import ApplicationPort
+from isthmus.adapters.consul.options import ConsulOptions
 from isthmus.adapters.dubbo import PROTOCOLS, DubboProtocol
+from isthmus.adapters.etcd.options import EtcdFields, EtcdOptions, EtcdPrefix, EtcdScheme
 from isthmus.adapters.eureka.options import EurekaOptions
 from isthmus.adapters.files import FilesOptions
 from isthmus.adapters.nacos.options import NacosOptions
@@ -232,6 +234,98 @@ def test_Nacos_and_Eureka_are_spelled_so() -> None:
     )
 
 
+STORES = """\
+sources:
+- kind: consul
+  address: "https://consul-1:8501,https://proxy/consul/"
+  token: "${PASSWORD}"
+  ca: /etc/isthmus/ca.pem
+  cert: /etc/isthmus/client.pem
+  key: /etc/isthmus/client.key
+  datacenter: dc-1
+  consulNamespace: team_a
+  partition: billing
+  suffix: consul.legacy
+  port: 8080
+  protocol: HTTP2
+  services: {pay: {port: 50051, protocol: GRPC}}
+  health: warning
+  panicThreshold: 0.5
+  taggedAddress: wan
+  kubernetesTag: ""
+  consistency: stale
+  maxStale: 5
+  wait: 60
+  requests: 20
+  reconcile: 600
+- kind: etcd
+  address: "https://etcd-1:2379,https://[2001:db8::2]:2379"
+  prefixes:
+    /dubbo/: {format: dubbo, schemes: {tri: {port: 50051, protocol: GRPC, suffix: tri}}}
+    grpc/: {format: grpc, suffix: grpc.legacy, port: 50051, protocol: GRPC}
+    kitex/registry-etcd/: {format: kitex, services: {pay: {port: 9090, protocol: TCP}}}
+    /registry/: {format: json, fields: {service: app.name, address: hosts.0, port: "", enabled: up}}
+  username: bridge
+  password: "${PASSWORD}"
+  ca: /etc/isthmus/ca.pem
+  cert: /etc/isthmus/client.pem
+  key: /etc/isthmus/client.key
+  reconcile: 60
+  timeout: 3
+- kind: etcd
+  address: http://etcd:2379
+  prefixes: {"": {format: go-zero}}
+"""
+
+
+def test_Consul_and_etcd_are_spelled_so() -> None:
+    consul, etcd, other = config_from_text(STORES, {"PASSWORD": "hunter2"}).sources
+    assert consul == ConsulOptions(
+        name="consul",
+        address="https://consul-1:8501,https://proxy/consul/",
+        token="hunter2",
+        ca="/etc/isthmus/ca.pem",
+        cert="/etc/isthmus/client.pem",
+        key="/etc/isthmus/client.key",
+        datacenter="dc-1",
+        consul_namespace="team_a",
+        partition="billing",
+        suffix="consul.legacy",
+        port=8080,
+        protocol="HTTP2",
+        services={"pay": ApplicationPort(50051, "GRPC")},
+        health="warning",
+        panic_threshold=0.5,
+        tagged_address="wan",
+        kubernetes_tag="",
+        consistency="stale",
+        max_stale=5,
+        wait=60,
+        requests=20,
+        reconcile=600,
+    )
+    assert etcd == EtcdOptions(
+        name="etcd",
+        address="https://etcd-1:2379,https://[2001:db8::2]:2379",
+        prefixes={
+            "/dubbo/": EtcdPrefix("dubbo", schemes={"tri": EtcdScheme(50051, "GRPC", "tri")}),
+            "grpc/": EtcdPrefix("grpc", suffix="grpc.legacy", port=50051, protocol="GRPC"),
+            "kitex/registry-etcd/": EtcdPrefix("kitex", services={"pay": ApplicationPort(9090, "TCP")}),
+            "/registry/": EtcdPrefix(
+                "json", fields=EtcdFields(service="app.name", address="hosts.0", port="", enabled="up")
+            ),
+        },
+        username="bridge",
+        password="hunter2",
+        ca="/etc/isthmus/ca.pem",
+        cert="/etc/isthmus/client.pem",
+        key="/etc/isthmus/client.key",
+        reconcile=60,
+        timeout=3,
+    )
+    assert other == EtcdOptions(name="etcd-2", address="http://etcd:2379", prefixes={"": EtcdPrefix("go-zero")})
+
+
 def test_JSON_is_read_as_well() -> None:
     assert config_from_text(json.dumps(yaml.safe_load(EXAMPLE)), {}) == config_from_text(EXAMPLE, {})
 
@@ -243,7 +337,7 @@ def test_sources_without_a_name_are_called_after_their_kind() -> None:
 
 
 def test_defaults_of_the_options_keep_the_rules() -> None:
-    urls = ("zookeeper://a:1", "nacos://a:1", "eureka://a:1", "file:d")
+    urls = ("zookeeper://a:1", "nacos://a:1", "eureka://a:1", "consul://a:1", "etcd://a:1", "file:d")
     config = config_from_flags(Flags(sources=urls), {})
     spelled = msgspec.to_builtins(config)
     assert spelled["sources"][0]["protocols"] == msgspec.to_builtins(PROTOCOLS)
@@ -325,6 +419,24 @@ URLS = [
         EurekaOptions(name="eureka", address="https://a/registry/v2,https://b:8443/registry/v2",
                       name_from="metadata:service", statuses=("UP", "STARTING"), poll=5.0, full_every=3, port=8080),
     ),
+    ("consul://127.0.0.1:8500", ConsulOptions(name="consul", address="http://127.0.0.1:8500")),
+    (
+        "consuls://a:8501,[::1]:2/consul/?token=${S}&datacenter=dc1&health=any&panicThreshold=0&wait=5&requests=7",
+        ConsulOptions(name="consul", address="https://a:8501/consul,https://[::1]:2/consul",
+                      token="from the environment @", datacenter="dc1", health="any", panic_threshold=0.0, wait=5.0,
+                      requests=7.0),
+    ),
+    ("etcd://127.0.0.1:2379/", EtcdOptions(name="etcd", address="http://127.0.0.1:2379")),
+    (
+        "etcds://a:1,[::1]:2?prefix=kitex/registry-etcd/&format=kitex&username=u&password=p%40&timeout=2",
+        EtcdOptions(name="etcd", address="https://a:1,https://[::1]:2",
+                    prefixes={"kitex/registry-etcd/": EtcdPrefix("kitex")}, username="u", password="p@", timeout=2.0),
+    ),
+    (
+        "etcd://a:1?prefix=&format=grpc&suffix=grpc.legacy&port=8080&protocol=GRPC",
+        EtcdOptions(name="etcd", address="http://a:1",
+                    prefixes={"": EtcdPrefix("grpc", suffix="grpc.legacy", port=8080, protocol="GRPC")}),
+    ),
     ("file:some/dir", FilesOptions(name="files", directory="some/dir")),
     ("files:/100%25", FilesOptions(name="files", directory="/100%25")),
     ("file:///with%20space?reconcile=5", FilesOptions(name="files", directory="/with space", reconcile=5.0)),
@@ -337,7 +449,8 @@ def test_a_source_in_a_flag(url: str, options: object) -> None:
 
 
 NO_SOURCE = (
-    "--source[0]: is no source: write zookeeper://HOST:PORT, nacos://HOST:PORT, eureka://HOST:PORT or file:DIRECTORY"
+    "--source[0]: is no source: write zookeeper://HOST:PORT, nacos://HOST:PORT, eureka://HOST:PORT, "
+    "consul://HOST:PORT, etcd://HOST:PORT or file:DIRECTORY"
 )
 
 SERVICE_URLS = "`http(s)://host:port/eureka[,http(s)://host:port/eureka...]`"
@@ -365,6 +478,25 @@ SERVICE_URLS = "`http(s)://host:port/eureka[,http(s)://host:port/eureka...]`"
         ),
         ("eureka://a:1?ca=c", '--source[0].ca: "c" says whom to trust, but no address begins with `https:`'),
         ("eurekass://a:1", '--source[0].kind: unknown value "eurekass"; did you mean "eureka"?'),
+        ("consul:a:1", "--source[0]: write consul://HOST:PORT"),
+        ("etcds:/a:1", "--source[0]: write etcds://HOST:PORT"),
+        (
+            "consul://a:x",
+            f'--source[0].address: "http://a:x" is not {SERVICE_URLS.replace("/eureka", "")}: server 1 is no URL',
+        ),
+        ("consul://a:1?wait=700", "--source[0].wait: 700.0 is not 1 to 600 seconds"),
+        ("consul://a:1?ca=c", '--source[0].ca: "c" says whom to trust, but no address begins with `https:`'),
+        ("etcd://a:1/dubbo", "--source[0]: has a path: write ?prefix=/dubbo/&format=dubbo"),
+        (
+            "etcd://a:1?format=grpc",
+            "--source[0]: says something of a prefix, but not which one: write ?prefix=/dubbo/&format=dubbo",
+        ),
+        ("etcd://a:1?prefix=grpc/", "--source[0].prefixes.grpc/.format: missing"),
+        (
+            "etcd://a:1?prefix=grpc/&format=grcp",
+            '--source[0].prefixes.grpc/.format: "grcp" is unknown here; did you mean "grpc"?',
+        ),
+        ("etcd://a:1?prefixes=grpc/", "--source[0].prefixes: must be a map, not text"),
         ("file://host/dir", "--source[0]: names another machine: write file:DIRECTORY or file:///DIRECTORY"),
         ("zokeeper://a:1", '--source[0].kind: unknown value "zokeeper"; did you mean "zookeeper"?'),
         ("file:d?reconcil=1", '--source[0].reconcil: unknown key; did you mean "reconcile"?'),
@@ -407,6 +539,15 @@ def test_a_mistake_in_a_flag(url: str, mistake: str) -> None:
         "eureka:user:hunter2",
         "eureka://a:1?password=hunter2",
         "eureka://a:1?username=user:hunter2&password=hunter2",
+        "consul://user:hunter2@a:1",
+        "consuls://a:1?token=hun@hunter2",
+        "consul:hunter2",
+        "consul://a:1?token=hunter2%0A",
+        "consul://a:1?token=hunter2&token=1",
+        "etcd://user:hunter2@a:1",
+        "etcds://a:1?password=hunter2",
+        "etcd://a:1/user:hunter2?prefix=a&format=grpc",
+        "etcd://a:0?username=u&password=hunter2",
     ],
 )
 def test_a_password_in_a_flag_is_never_shown(url: str) -> None:
@@ -446,6 +587,9 @@ QUERIES = st.sampled_from(
         "?reconcile=",
         "?vip=%zz",
         "?allow=,",
+        "?token=%0A",
+        "?prefix=&format=x",
+        "?prefix=a&prefixes=b",
         "?digest=${A}",
     ]
 )
@@ -455,7 +599,9 @@ QUERIES = st.sampled_from(
     st.text()
     | st.builds(
         "{}{}{}".format,
-        st.sampled_from(["zookeeper://", "nacos://", "eureka://", "eurekas://", "file:", "file://"]),
+        st.sampled_from(
+            ["zookeeper://", "nacos://", "eureka://", "eurekas://", "consul://", "etcds://", "file:", "file://"]
+        ),
         TARGETS,
         QUERIES,
     )

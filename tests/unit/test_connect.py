@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from isthmus.adapters.files import FilesOptions
-from isthmus.cli.connect import contact_sources
+from isthmus.cli.check import _said
+from isthmus.cli.connect import Contact, contact_sources
 from isthmus.config import Config
 from tests.rig.wait import wait_for_async
 from tests.unit.test_check import run
@@ -80,6 +81,7 @@ def test_JSON_of_sources(directory: Path, capsys: pytest.CaptureFixture[str]) ->
             "endpoints": 1,
             "refused": {"IS206": 1},
             "reason": None,
+            "notes": [],
         },
         {
             "name": "b",
@@ -90,6 +92,7 @@ def test_JSON_of_sources(directory: Path, capsys: pytest.CaptureFixture[str]) ->
             "endpoints": 0,
             "refused": {},
             "reason": f"{missing}: No such file or directory",
+            "notes": [],
         },
     ]
 
@@ -110,6 +113,21 @@ def test_what_merging_refuses_is_counted_where_it_is_refused(directory: Path, tm
     assert (first.ok, second.ok) == (True, True)
     assert first.refused == {"IS206": 1}
     assert second.refused == {"IS206": 1, "IS304": 1}
+
+
+def test_what_is_worth_knowing_of_a_source_stands_behind_what_was_read() -> None:
+    contact = Contact(
+        name="a",
+        kind="consul",
+        address="http://10.0.0.1:8500",
+        ok=True,
+        services=1,
+        endpoints=2,
+        refused={"IS204": 1},
+        reason=None,
+        notes=("ACLs hide some services",),
+    )
+    assert _said(contact) == "ok, 1 service, 2 endpoints; refused: IS204 1; ACLs hide some services"
 
 
 async def test_a_source_is_tried_again_as_long_as_there_is_time(

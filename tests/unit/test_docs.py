@@ -10,6 +10,12 @@ import pytest
 from msgspec import Raw, inspect
 
 from isthmus.adapters import SourceOptions
+from isthmus.adapters.consul import records as consul_records
+from isthmus.adapters.consul.options import CONSISTENCY, HEALTH, ConsulOptions
+from isthmus.adapters.consul.services import service_of
+from isthmus.adapters.consul.wire import read_entries
+from isthmus.adapters.etcd.options import FORMATS, EtcdFields, EtcdOptions, EtcdPrefix
+from isthmus.adapters.etcd.records import Format, format_of
 from isthmus.adapters.eureka import records
 from isthmus.adapters.eureka.options import EurekaOptions
 from isthmus.adapters.eureka.services import Services
@@ -20,7 +26,7 @@ from isthmus.adapters.nacos.options import NacosOptions
 from isthmus.adapters.nacos.records import Scope, read_service
 from isthmus.adapters.zookeeper import instances
 from isthmus.adapters.zookeeper.options import ZookeeperOptions
-from isthmus.config import config_from_text
+from isthmus.config import Flags, config_from_flags, config_from_text
 from isthmus.registry import codes
 from isthmus.registry.policy import Policy, admit
 
@@ -53,7 +59,15 @@ def test_the_configurations_that_are_shown_are_valid() -> None:
     example = next(block for block in yaml_blocks(CHECKOUT / "README.md") if "sources:" in block)
     assert [source.name for source in sources_shown(example)] == ["zk-main", "by-hand"]
     deployed = sources_shown((CHECKOUT / "deploy" / "isthmus.yaml").read_text())
-    assert [source.name for source in deployed] == ["zk-main", "nacos-main", "eureka-main"]
+    names = ["zk-main", "nacos-main", "eureka-main", "consul-main", "etcd-main"]
+    assert [source.name for source in deployed] == names
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_sources_in_one_word_that_are_shown_are_valid(page: Path) -> None:
+    for url in re.findall(r"--source '([^']+)'", page.read_text()):
+        environ = dict.fromkeys(re.findall(r"\$\{(\w+)\}", url), "a secret")
+        assert config_from_flags(Flags(sources=(url,)), environ).sources
 
 
 def example_of(page: str) -> tuple[SourceOptions, bytes]:
@@ -120,20 +134,83 @@ def test_what_becomes_of_an_instance_in_ZooKeeper_is_as_shown() -> None:
     rows_of("zookeeper.md", admit(service, policy))
 
 
+def test_what_becomes_of_an_instance_of_Consul_is_as_shown() -> None:
+    options, record = example_of("consul.md")
+    assert isinstance(options, ConsulOptions)
+    rules = consul_records.rules_of(options)
+    other = record.replace(b"pay-1", b"pay-2").replace(b'"Passing": 2', b'"Passing": 1')
+    for bodies, weight in ((record, 0), (record + b"," + other, 200)):
+        entries, faults = read_entries(b"[" + bodies + b"]")
+        reading = consul_records.read_service(entries, faults, rules)
+        service = service_of("pay-service", reading.instances, (), (), rules, panics=False)
+        assert max(one.workload.weight for one in service.endpoints) == weight
+        if not weight:
+            rows_of("consul.md", service)
+
+    text = (CHECKOUT / "docs" / "consul.md").read_text()
+    assert all(f"`{word}`" in text for word in (*HEALTH, *CONSISTENCY))
+
+
+def services_of(form: Format, key: str, value: str) -> list[Service]:
+    """Return what one key below the prefix of a format becomes."""
+    placed = form.read(key, value.encode())
+    return [form.service(one.place, {key: one.item}) for one in placed]
+
+
+def test_what_becomes_of_a_key_in_etcd_is_as_shown() -> None:
+    options, record = example_of("etcd.md")
+    assert isinstance(options, EtcdOptions)
+    text = (CHECKOUT / "docs" / "etcd.md").read_text()
+    (key,) = re.findall(r"the key `grpc/([^`]+)` with the value", text)
+    form = format_of("grpc/", options.prefixes["grpc/"], options)
+    (service,) = services_of(form, key, record.decode())
+    rows_of("etcd.md", admit(service, Policy("etcd-main", locality=options.locality)))
+
+
+def test_every_format_of_etcd_is_shown_with_what_becomes_of_it() -> None:
+    text = (CHECKOUT / "docs" / "etcd.md").read_text()
+    rows = re.findall(r"^\| `([^`]+)` \| `([^`]+)` \| `([^`]+)` \| `([^`]+)` \| (`.+`) \|$", text, re.MULTILINE)
+    assert tuple(sorted(row[0] for row in rows)) == tuple(sorted(FORMATS))
+    for name, prefix, key, value, shown in rows:
+        assert key.startswith(prefix)
+        options = EtcdOptions(address="http://etcd:2379", prefixes={prefix: EtcdPrefix(name)})
+        form = format_of(prefix, options.prefixes[prefix], options)
+        services = services_of(form, key.removeprefix(prefix), value)
+        assert [f"{one.host}:{one.ports[0].number}" for one in services] == re.findall(r"`([^`]+)`", shown)
+        assert all(one.endpoints for one in services)
+
+
+@pytest.mark.parametrize(
+    ("heading", "struct"), [("key of a prefix", EtcdPrefix), ("field", EtcdFields)], ids=["prefix", "fields"]
+)
+def test_every_key_of_a_prefix_of_etcd_is_on_its_page(heading: str, struct: type) -> None:
+    assert shown_keys("etcd.md", heading) == set(keys_of(struct))
+
+
 @pytest.mark.parametrize(
     ("page", "options"),
-    [("nacos.md", NacosOptions), ("eureka.md", EurekaOptions), ("zookeeper.md", ZookeeperOptions)],
+    [
+        ("consul.md", ConsulOptions),
+        ("etcd.md", EtcdOptions),
+        ("eureka.md", EurekaOptions),
+        ("nacos.md", NacosOptions),
+        ("zookeeper.md", ZookeeperOptions),
+    ],
 )
 def test_every_key_of_a_source_is_on_its_page(page: str, options: type[SourceOptions]) -> None:
-    """A table row begins with the keys it is for; what is on it beside those of every source."""
-    text = (CHECKOUT / "docs" / page).read_text()
-    (table,) = re.findall(r"\| key \| default \| \|\n(.*?)\n\n", text, re.DOTALL)
-    shown = {key for row in table.splitlines() for key in re.findall(r"`(\w+)`", row.split(" | ")[0])}
+    """What is on it beside those of every source."""
     own = set(keys_of(options)) - set(keys_of(SourceOptions))
-    assert shown - {"labels"} == own
+    assert shown_keys(page, "key") - {"labels"} == own
 
 
-def keys_of(options: type[SourceOptions]) -> list[str]:
+def shown_keys(page: str, heading: str) -> set[str]:
+    """Return the keys of the table with that heading; a row begins with the keys it is for."""
+    text = (CHECKOUT / "docs" / page).read_text()
+    (table,) = re.findall(rf"^\| {heading} \| default \| \|\n(.*?)\n\n", text, re.DOTALL | re.MULTILINE)
+    return {key for row in table.splitlines() for key in re.findall(r"`(\w+)`", row.split(" | ")[0])}
+
+
+def keys_of(options: type) -> list[str]:
     info = inspect.type_info(options)
     assert isinstance(info, inspect.StructType)
     return [field.encode_name for field in info.fields]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from ipaddress import ip_network
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
@@ -12,11 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import inspect
 
+from isthmus.adapters.etcd.options import FORMATS
 from isthmus.config import RULES, Config, config_from_text
 from isthmus.config.mistakes import Mistake, MistakesFound, find_mistakes
 from isthmus.registry.errors import ConfigError
 from isthmus.registry.names import printable
 from isthmus.registry.vips import Vips
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def mistakes(text: str) -> list[Mistake]:
@@ -39,9 +43,23 @@ def eureka(**options: object) -> str:
     return json.dumps({"sources": [{"kind": "eureka", "address": "http://eureka:8761/eureka", **options}]})
 
 
+def consul(**options: object) -> str:
+    return json.dumps({"sources": [{"kind": "consul", "address": "http://consul:8500", **options}]})
+
+
+def etcd(**options: object) -> str:
+    return json.dumps({"sources": [{"kind": "etcd", "address": "http://etcd:2379", **options}]})
+
+
+def prefix(**options: object) -> str:
+    return etcd(prefixes={"/a/": {"format": "grpc", **options}})
+
+
 def files(**settings: object) -> str:
     return json.dumps({"sources": [{"kind": "files", "directory": "d"}], **settings})
 
+
+KINDS = "consul, etcd, eureka, files, nacos, zookeeper"
 
 FAULTS = [
     # keys, kinds and types
@@ -50,10 +68,10 @@ FAULTS = [
     (files(qqq=1), "qqq", "the keys here are: sources, listen, debug"),
     (files(push={"gapp": 1}), "push.gapp", 'did you mean "gap"?'),
     ("sources: [{kind: zookeeper}]", "sources[0].address", "missing"),
-    ("sources: [{address: 'zk:2181'}]", "sources[0].kind", "missing; choose from: eureka, files, nacos, zookeeper"),
+    ("sources: [{address: 'zk:2181'}]", "sources[0].kind", f"missing; choose from: {KINDS}"),
     ("sources: [{knd: files, directory: d}]", "sources[0].knd", 'unknown key; did you mean "kind"?'),
     ("sources: [{kind: zokeeper}]", "sources[0].kind", 'unknown value "zokeeper"; did you mean "zookeeper"?'),
-    ("sources: [{kind: qqq}]", "sources[0].kind", "choose from: eureka, files, nacos, zookeeper"),
+    ("sources: [{kind: qqq}]", "sources[0].kind", f"choose from: {KINDS}"),
     ("sources: [{kind: 1}]", "sources[0].kind", "must be text, not a number"),
     ("sources: [1]", "sources[0]", "must be a map, not a number"),
     ("sources: {kind: files}", "sources", "must be a list, not a map"),
@@ -256,6 +274,108 @@ FAULTS = [
     (eureka(zones={"a": "a//b"}), "sources[0].zones.a", "region/zone/subzone"),
     (eureka(services={"pay": {"port": 0, "protocol": "HTTP"}}), "sources[0].services.pay.port", "is not a port"),
     (eureka(services={" pay": {"port": 80, "protocol": "HTTP"}}), "sources[0].services. pay", "a key is empty, or"),
+    # Consul
+    ("sources: [{kind: consul}]", "sources[0].address", "missing"),
+    *(
+        (consul(**{key: value}), f"sources[0].{key}", word)
+        for key, value, word in (
+            ("address", "", "server 1 is no `http://host:port/path`"),
+            ("address", "consul:8500", "server 1 is no `http://host:port/path`"),
+            ("address", "unix:///run/consul.sock", "server 1 is no `http://host:port/path`"),
+            ("address", "http://a,ftp://b", "server 2 is no `http://host:port/path`"),
+            ("address", "http://a b:8500", "server 1 has no host name or address that can be"),
+            ("token", "two\nlines", "must be one line of printable ASCII"),
+            ("token", "a ", "without a blank at its ends"),
+            ("token", "ä", "must be one line of printable ASCII"),
+            ("ca", "/etc/ca.pem", "says whom to trust, but no address begins with `https:`"),
+            ("key", "/etc/c.key", "`key` and `cert` go together"),
+            ("datacenter", "dc1,dc2", "is not one name of letters, digits, '-' and '_'"),
+            ("consulNamespace", "*", "is not one name of letters, digits, '-' and '_'"),
+            ("partition", "a b", "is not one name of letters, digits, '-' and '_'"),
+            ("suffix", "svc.cluster.local", "belongs to the cluster"),
+            ("port", 0, "is not a port, 1 to 65535"),
+            ("protocol", "HTP", 'did you mean "HTTP"?'),
+            ("health", "pasing", 'did you mean "passing"?'),
+            ("health", "", "choose from: passing, warning, any"),
+            ("panicThreshold", 30, "30 is not a share, 0 to 1"),
+            ("panicThreshold", -0.1, "is not a share, 0 to 1"),
+            ("taggedAddress", " wan", "begins or ends with a blank"),
+            ("kubernetesTag", "k8s ", "begins or ends with a blank"),
+            ("consistency", "eventual", "choose from: default, consistent, stale"),
+            ("maxStale", -1, "is not 0 to 86400 seconds"),
+            ("wait", 0.5, "is not 1 to 600 seconds"),
+            ("wait", 601, "is not 1 to 600 seconds"),
+            ("requests", 0, "is not 1 to 10000 requests a second"),
+            ("requests", 10_001, "is not 1 to 10000 requests a second"),
+            ("reconcile", 0, "is not 0.1 to 86400 seconds"),
+        )
+    ),
+    (consul(address="http://a,https://b", cert="c", key=""), "sources[0].key", "`cert` and `key` go together"),
+    (consul(cert="/etc/c.pem", key="/etc/c.key"), "sources[0].cert", "says who we are, but no address begins with"),
+    (consul(services={"": {"port": 80, "protocol": "HTTP"}}), "sources[0].services", "a key is empty"),
+    (consul(services={"pay": {"port": 80, "protocol": "X"}}), "sources[0].services.pay.protocol", "no protocol that"),
+    # etcd
+    ("sources: [{kind: etcd}]", "sources[0].address", "missing"),
+    *(
+        (etcd(**{key: value}), f"sources[0].{key}", word)
+        for key, value, word in (
+            ("address", "etcd:2379", "server 1 is no `http://host:port` or `https://host:port`"),
+            ("address", "http://etcd:2379/dubbo", "server 1 has something after its port"),
+            ("address", "http://a:0", "server 1 is no"),
+            ("prefixes", {}, "nothing would be read"),
+            ("prefixes", {"": {"format": "grpc"}, "/a/": {"format": "grpc"}}, "all keys, and must stand alone"),
+            ("username", "bridge", "`username` and `password` go together"),
+            ("ca", "/etc/ca.pem", "says whom to trust, but no address begins with `https:`"),
+            ("key", "/etc/c.key", "`key` and `cert` go together"),
+            ("reconcile", 0, "is not 0.1 to 86400 seconds"),
+            ("timeout", 5_000, "is not 0.1 to 300 seconds"),
+        )
+    ),
+    (etcd(address="http://a,https://b", cert="c", key=""), "sources[0].key", "`cert` and `key` go together"),
+    (etcd(cert="/etc/c.pem", key="/etc/c.key"), "sources[0].cert", "says who we are, but no address begins with"),
+    (etcd(prefixes={"/a": {"format": "grpc"}, "/a/b": {"format": "grpc"}}), "sources[0].prefixes./a/b",
+     "begins with another prefix"),
+    (etcd(prefixes={" /a/": {"format": "grpc"}}), "sources[0].prefixes. /a/", "begins or ends with a blank"),
+    (etcd(prefixes={"/a/": {}}), "sources[0].prefixes./a/.format", "missing"),
+    *(
+        (prefix(**{key: value}), f"sources[0].prefixes./a/.{key}", word)
+        for key, value, word in (
+            ("format", "gozero", 'did you mean "go-zero"?'),
+            ("format", "", f"choose from: {', '.join(FORMATS)}"),
+            ("suffix", "", "is not the end of a DNS name"),
+            ("port", -1, "is not a port, 1 to 65535"),
+            ("protocol", "HTP", 'did you mean "HTTP"?'),
+            ("fields", {"address": "host"}, "is for `json` only"),
+            ("schemes", {"http": {"port": 80, "protocol": "HTTP", "suffix": "mesh"}}, "records have no URL schemes"),
+        )
+    ),
+    *(
+        (prefix(format=form, **{key: value}), f"sources[0].prefixes./a/.{key}", f"is not for `{form}`")
+        for form, key, value in (
+            ("dubbo", "suffix", "legacy"),
+            ("dubbo", "port", 20880),
+            ("kratos", "protocol", "GRPC"),
+            ("kratos", "services", {"pay": {"port": 80, "protocol": "HTTP"}}),
+        )
+    ),
+    (prefix(services={"": {"port": 80, "protocol": "HTTP"}}), "sources[0].prefixes./a/.services", "a key is empty"),
+    (prefix(services={"pay": {"port": 0, "protocol": "HTTP"}}), "sources[0].prefixes./a/.services.pay.port",
+     "is not a port"),
+    *(
+        (prefix(format="kratos", schemes={"http": {"port": 80, "protocol": "HTTP", "suffix": "mesh", **wrong}}),
+         f"sources[0].prefixes./a/.schemes.http.{key}", word)
+        for wrong, key, word in (
+            ({"port": 0}, "port", "is not a port, 1 to 65535"),
+            ({"protocol": "GRPX"}, "protocol", 'did you mean "GRPC"?'),
+            ({"suffix": "Mesh"}, "suffix", "is not the end of a DNS name"),
+        )
+    ),
+    (prefix(format="dubbo", schemes={"Tri": {"port": 1, "protocol": "GRPC", "suffix": "tri"}}),
+     "sources[0].prefixes./a/.schemes.Tri", "no URL scheme"),
+    *(
+        (prefix(format="json", fields={key: value}), f"sources[0].prefixes./a/.fields.{key}", "is not the way to a")
+        for key, value in (("address", ""), ("address", "a..b"), ("port", "."), ("service", "a. b"))
+    ),
     # the rest
     (files(startupGrace=-1), "startupGrace", "is not 0 to 86400 seconds"),
     (files(push={"gap": 0}), "push.gap", "is not 0.001 to 60 seconds"),
@@ -290,10 +410,32 @@ def test_either_kind_of_registration_in_ZooKeeper_can_be_left_out(options: dict[
     assert config_from_text(zookeeper(**options), {}).sources
 
 
-def test_names_that_Eureka_does_not_tell_apart_are_told() -> None:
+@pytest.mark.parametrize("source", [consul, eureka])
+def test_names_that_a_registry_does_not_tell_apart_are_told(source: Callable[..., str]) -> None:
     port = {"port": 80, "protocol": "HTTP"}
-    found = mistakes(eureka(services={"pay": port, "Pay": port, "order": port}))
+    found = mistakes(source(services={"pay": port, "Pay": port, "order": port}))
     assert [one.path for one in found] == ["sources[0].services.pay", "sources[0].services.Pay"]
+
+
+@pytest.mark.parametrize(
+    "prefixes",
+    [
+        {"": {"format": "go-zero"}},
+        {"/a/": {"format": "grpc"}, "/ab/": {"format": "grpc"}, "a/": {"format": "kitex"}},
+        {"/a/": {"format": "json", "fields": {"address": "spec.hosts.0", "port": ""}}},
+        {"/a/": {"format": "grpc", "port": 0, "protocol": "", "schemes": {}, "fields": {"address": "address"}}},
+        {"/a/": {"format": "dubbo", "suffix": "mesh", "port": 0, "services": {}}},
+        {
+            "/services/": {
+                "format": "dubbo-applications",
+                "suffix": "legacy",
+                "schemes": {"rest": {"port": 80, "protocol": "HTTP", "suffix": "rest"}},
+            }
+        },
+    ],
+)
+def test_prefixes_of_etcd_that_are_right(prefixes: dict[str, object]) -> None:
+    assert config_from_text(etcd(prefixes=prefixes), {}).sources
 
 
 @pytest.mark.parametrize(
@@ -312,6 +454,13 @@ def test_names_that_Eureka_does_not_tell_apart_are_told() -> None:
         eureka(address="http://eureka:8761/eureka#hunter2"),
         eureka(password="hunter2"),
         eureka(username="bridge:hunter2", password="hunter2"),
+        consul(address="http://bridge:hunter2@consul:8500"),
+        consul(address="http://consul:8500?token=hunter2"),
+        consul(token="hunter2\n"),
+        consul(token=["hunter2"]),
+        etcd(address="http://bridge:hunter2@etcd:2379"),
+        etcd(address="http://etcd:2379?password=hunter2"),
+        etcd(password="hunter2"),
     ],
 )
 def test_T17_no_mistake_holds_a_secret(text: str) -> None:

@@ -75,16 +75,27 @@ def test_every_kind_of_source_can_be_opened() -> None:
     for kind, options_type in zip(KINDS, options_types(), strict=True):
         assert issubclass(options_type, SourceOptions)
         assert options_type.__struct_config__.tag == kind
+    from isthmus.adapters.consul.options import ConsulOptions
+    from isthmus.adapters.etcd.options import EtcdOptions
     from isthmus.adapters.eureka.options import EurekaOptions
     from isthmus.adapters.files import FilesOptions
     from isthmus.adapters.nacos.options import NacosOptions
     from isthmus.adapters.zookeeper.options import ZookeeperOptions
 
     opened = [
+        open_adapter(ConsulOptions(address="http://127.0.0.1:8500")),
+        open_adapter(EtcdOptions(address="http://127.0.0.1:2379")),
         open_adapter(EurekaOptions(address="http://127.0.0.1:8761/eureka")),
         open_adapter(FilesOptions(directory=".")),
         open_adapter(NacosOptions(address="127.0.0.1:8848")),
         open_adapter(ZookeeperOptions(address="127.0.0.1:2181")),
     ]
     names = [type(adapter).__name__ for adapter in opened]
-    assert names == ["EurekaAdapter", "FilesAdapter", "NacosAdapter", "ZookeeperAdapter"]
+    assert names == [
+        "ConsulAdapter",
+        "EtcdAdapter",
+        "EurekaAdapter",
+        "FilesAdapter",
+        "NacosAdapter",
+        "ZookeeperAdapter",
+    ]
