@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import statistics
 import sys
+import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
+
+    from bench.subscriber import RawSubscriber, Received
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -39,3 +43,30 @@ def summary(values: Iterable[float]) -> dict[str, float]:
 def say(text: str) -> None:
     """Tell who waits; stdout carries the figures only."""
     print(text, file=sys.stderr, flush=True)
+
+
+class Timing(NamedTuple):
+    """How long until the whole response to a change was there: from just before the write, and from its answer."""
+
+    from_write_ms: float
+    from_answer_ms: float
+
+
+async def timed(
+    write: Callable[[], object], one: RawSubscriber, wanted: Callable[[bytes], bool], timings: list[Timing]
+) -> Received:
+    """Write, wait for the response that is wanted, note how long that took; return the response."""
+    began = time.monotonic()
+    await asyncio.to_thread(write)
+    answered = time.monotonic()
+    received = await one.until(wanted)
+    timings.append(Timing((received.at - began) * 1000, (received.at - answered) * 1000))
+    return received
+
+
+def timings_summary(timings: list[Timing]) -> dict[str, dict[str, float]]:
+    """Return the summary of each of both times."""
+    return {
+        "from_write_ms": summary([one.from_write_ms for one in timings]),
+        "from_answer_ms": summary([one.from_answer_ms for one in timings]),
+    }

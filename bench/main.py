@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from bench import eureka, nacos, zookeeper
+from bench import consul, etcd, eureka, nacos, zookeeper
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -28,6 +28,8 @@ class Scenario(NamedTuple):
 
 
 SCENARIOS = {
+    "consul": Scenario(consul.measure, services=2_000, instances=5, changes=20),
+    "etcd": Scenario(etcd.measure, services=10_000, instances=5, changes=30),
     "eureka": Scenario(eureka.measure, services=2_000, instances=5, changes=15),
     "nacos": Scenario(nacos.measure, services=2_000, instances=5, changes=20),
     "zookeeper": Scenario(zookeeper.measure, services=5_000, instances=5, changes=30),

@@ -9,10 +9,10 @@ import statistics
 import sys
 import time
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from bench import load
-from bench.figures import cpu_seconds, rss_mib, say, summary
+from bench.figures import Timing, cpu_seconds, rss_mib, say, timed, timings_summary
 from bench.subscriber import subscriber
 from tests.rig import build
 from tests.rig.process import free_port
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from kazoo.client import KazooClient
 
-    from bench.subscriber import RawSubscriber, Received
+    from bench.subscriber import RawSubscriber
 
 # Longer than the gap between bursts, so that each change meets quiet, and not in step with anything.
 _BETWEEN_CHANGES = (0.6, 1.0)
@@ -79,8 +79,8 @@ async def _change(client: KazooClient, one: RawSubscriber, interfaces: int, chan
     Times are until the whole response is there, from just before the write to ZooKeeper and from ZooKeeper's answer.
     """
     chance = random.Random(7)
-    adds: list[_Timing] = []
-    removals: list[_Timing] = []
+    adds: list[Timing] = []
+    removals: list[Timing] = []
     sizes = []
     for index in range(changes):
         name = load.interface(chance.randrange(interfaces))
@@ -89,11 +89,15 @@ async def _change(client: KazooClient, one: RawSubscriber, interfaces: int, chan
         path = f"/dubbo/{name}/providers/{load.provider_node(name, address, 20990)}"
         await asyncio.sleep(chance.uniform(*_BETWEEN_CHANGES))
         create = partial(client.create, path, ephemeral=True)
-        received = await _timed(create, one, _holds(marker), adds)
+        received = await timed(create, one, _holds(marker), adds)
         sizes.append(received.size)
         await asyncio.sleep(chance.uniform(*_BETWEEN_CHANGES))
-        await _timed(partial(client.delete, path), one, _lacks(marker), removals)
-    return {"add": _summaries(adds), "remove": _summaries(removals), "bytes_per_change": statistics.median(sizes)}
+        await timed(partial(client.delete, path), one, _lacks(marker), removals)
+    return {
+        "add": timings_summary(adds),
+        "remove": timings_summary(removals),
+        "bytes_per_change": statistics.median(sizes),
+    }
 
 
 def _holds(marker: bytes) -> Callable[[bytes], bool]:
@@ -102,26 +106,3 @@ def _holds(marker: bytes) -> Callable[[bytes], bool]:
 
 def _lacks(marker: bytes) -> Callable[[bytes], bool]:
     return lambda data: marker not in data
-
-
-class _Timing(NamedTuple):
-    from_write_ms: float
-    from_answer_ms: float
-
-
-async def _timed(
-    write: Callable[[], object], one: RawSubscriber, wanted: Callable[[bytes], bool], timings: list[_Timing]
-) -> Received:
-    began = time.monotonic()
-    await asyncio.to_thread(write)
-    answered = time.monotonic()
-    received = await one.until(wanted)
-    timings.append(_Timing((received.at - began) * 1000, (received.at - answered) * 1000))
-    return received
-
-
-def _summaries(timings: list[_Timing]) -> dict[str, dict[str, float]]:
-    return {
-        "from_write_ms": summary([one.from_write_ms for one in timings]),
-        "from_answer_ms": summary([one.from_answer_ms for one in timings]),
-    }

@@ -1,19 +1,22 @@
-"""Answers that no registry gives in good health, over HTTP and for the gRPC of a fake Nacos."""
+"""Answers that no registry gives in good health, over HTTP and over gRPC, and a port that gives none."""
 
 from __future__ import annotations
 
 import gzip
+import socket
 from collections.abc import Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import cache
 from typing import TYPE_CHECKING
 
+import grpc
+import grpc.aio
 from aiohttp import web
 
 from tests.rig.process import free_port
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
 
 Page = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -53,8 +56,8 @@ async def deep_page(_: web.Request) -> web.StreamResponse:
 
 async def huge_page(request: web.Request) -> web.StreamResponse:
     response = web.StreamResponse(headers={"Content-Length": str(HUGE)})
-    await response.prepare(request)
     with suppress(ConnectionResetError):
+        await response.prepare(request)
         for _ in range(HUGE // len(PIECE)):
             await response.write(PIECE)
     return response
@@ -91,7 +94,8 @@ async def site(page: Page) -> AsyncIterator[int]:
     """Answer every request thus; give the port, which is below those that the system gives out."""
     application = web.Application()
     application.router.add_route("*", "/{path:.*}", page)
-    runner = web.AppRunner(application)
+    # One that waits for something would keep the site from ending.
+    runner = web.AppRunner(application, handler_cancellation=True)
     await runner.setup()
     try:
         port = free_port()
@@ -99,3 +103,32 @@ async def site(page: Page) -> AsyncIterator[int]:
         yield port
     finally:
         await runner.cleanup()
+
+
+@asynccontextmanager
+async def grpc_site(**answers: bytes) -> AsyncIterator[int]:
+    """Speak gRPC, with these methods of etcd's and what each answers, and with no others; give the port."""
+    server = grpc.aio.server()
+    for service in ("KV", "Auth"):
+        methods = {name: grpc.unary_unary_rpc_method_handler(_always(body)) for name, body in answers.items()}
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(f"etcdserverpb.{service}", methods),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        yield port
+    finally:
+        await server.stop(None)
+
+
+def _always(body: bytes) -> Callable[..., Awaitable[bytes]]:
+    async def answer(*_: object) -> bytes:
+        return body
+
+    return answer
+
+
+@contextmanager
+def silent_port() -> Iterator[int]:
+    """Take connections, and say nothing on them; give the port."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        yield listening.getsockname()[1]
