@@ -34,18 +34,25 @@ _SERVICE_LIMIT = 32 * 2**20
 
 
 class Page(Struct, Generic[T], frozen=True):
-    """A page of Consul's that can be watched, and how it is read."""
+    """A page of Consul's that can be watched, and how it is read.
+
+    limit: in bytes. wakes_idly: it also wakes where none of its content changed, as often as outputs of checks do.
+    """
 
     path: str
     read: Callable[[bytes], T]
+    limit: int = BODY_LIMIT
+    wakes_idly: bool = False
 
 
 # Between them the first four wake on every change that an endpoint can show (CO9). Those of checks by their status come
 # from an index; one filter over all checks takes a server thirty times as long.
+# In a great outage all checks stand there, each with an output of up to 4 kB: without them there is no start.
+_CHECKS_LIMIT: Final = 4 * BODY_LIMIT
 SERVICES: Final[Page[dict[str, frozenset[str]]]] = Page("/v1/catalog/services", read_names)
 NODES: Final[Page[dict[str, Node]]] = Page("/v1/catalog/nodes", read_nodes)
-CRITICAL_CHECKS: Final[Page[dict[Key, Check]]] = Page("/v1/health/state/critical", read_checks)
-WARNING_CHECKS: Final[Page[dict[Key, Check]]] = Page("/v1/health/state/warning", read_checks)
+CRITICAL_CHECKS: Final[Page[dict[Key, Check]]] = Page("/v1/health/state/critical", read_checks, _CHECKS_LIMIT, True)
+WARNING_CHECKS: Final[Page[dict[Key, Check]]] = Page("/v1/health/state/warning", read_checks, _CHECKS_LIMIT, True)
 ALL_CHECKS: Final[Page[list[Checked]]] = Page("/v1/health/state/any", read_checked)
 
 
@@ -101,9 +108,9 @@ class ConsulClient:
 
         Raises NotReadable: that is this service's own fault. SourceDenied and SourceUnavailable: as `read`.
         """
-        page = Page(f"/v1/health/service/{quote(name, safe='')}", bytes)
+        page = Page(f"/v1/health/service/{quote(name, safe='')}", bytes, _SERVICE_LIMIT)
         try:
-            told = await self._ask(page, {}, _PLAIN_SECONDS, _SERVICE_LIMIT)
+            told = await self._ask(page, {}, _PLAIN_SECONDS)
         except TooLong as error:
             raise NotReadable(str(error)) from error
         except HttpError as error:
@@ -115,9 +122,9 @@ class ConsulClient:
         except SourceUnavailable as error:
             raise NotReadable(str(error)) from error
 
-    async def _ask(self, page: Page[T], asked: dict[str, str], total: float, limit: int = BODY_LIMIT) -> Told[T]:
+    async def _ask(self, page: Page[T], asked: dict[str, str], total: float) -> Told[T]:
         params = {**self._where, **self._consistency, **asked}
         url = self.url + page.path
-        answer = await fetch(self._session, url, params=params, headers=_PLAIN, total=total, limit=limit)
+        answer = await fetch(self._session, url, params=params, headers=_PLAIN, total=total, limit=page.limit)
         trust = read_trust(answer.headers)
         return Told(page.read(answer.body), trust, len(answer.body))

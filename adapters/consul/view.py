@@ -68,7 +68,8 @@ class View:
         self._passed_by = PassedBy()
         self._served = 0
         self._panicking: set[str] = set()
-        self._foreseen = False
+        # The services of which it is foreseen that few are healthy, and not read yet.
+        self._foreseen: set[str] = set()
         self._panics = False
         self._was_read = False
         self._kept: Kept[str] = Kept()
@@ -112,17 +113,26 @@ class View:
         """Take what a page says of all checks that do not pass, before the services are read.
 
         Where an agent's outage turns many critical, those that are read first would else leave before it shows in the
-        whole (CO10).
+        whole (CO10). It counts until the services that it is news of have been read.
         """
-        concerned = {
-            key
-            for check in unhealthy
-            if status_of((check,), check.service_id) != MAINTENANCE
-            for key in self._keys(check)
-            if key not in self._of(self._by_node[key[0]][key[1]]).newcomers
-        }
-        healthy = max(0, self._total.counted - len(concerned))
-        self._foreseen = Tally(self._total.counted, healthy).panics(self._rules.threshold)
+        meant: set[Key] = set()
+        failing: set[Key] = set()
+        for check in unhealthy:
+            group = meant if status_of((check,), check.service_id) == MAINTENANCE else failing
+            group.update(key for key in self._keys(check) if self._counts(key))
+        failing -= meant
+        news = {key for key in failing | meant if is_healthy(self._instance(key), self._rules)}
+        after = Tally(self._total.counted - len(meant), self._total.healthy - len(news))
+        self._foreseen = {self._name(key) for key in news} if after.panics(self._rules.threshold) else set()
+
+    def _counts(self, key: Key) -> bool:
+        return not self._instance(key).in_maintenance and key not in self._of(self._name(key)).newcomers
+
+    def _instance(self, key: Key) -> Instance:
+        return self._of(self._name(key)).reading.instances[key]
+
+    def _name(self, key: Key) -> str:
+        return self._by_node[key[0]][key[1]]
 
     def _keys(self, check: Check) -> Iterator[Key]:
         here = self._by_node.get(check.node, {})
@@ -141,6 +151,7 @@ class View:
         self._put(name, known, after)
         self._served += len(served_after) - len(served_before)
         self._unread.pop(name, None)
+        self._foreseen.discard(name)
         gone = len(served_before - reading.instances.keys()) - len(served_after - known.reading.instances.keys())
         return Taken(reading != known.reading, gone)
 
@@ -148,6 +159,7 @@ class View:
         """Note why a service cannot be read; what was known of it stays."""
         self._known.setdefault(name, _Known())
         self._unread[name] = refusal
+        self._foreseen.discard(name)
 
     def build(self, now: float) -> Iterator[None]:
         """Build the services that the reads concern, which a report needs; it stops between some and the next."""
@@ -243,7 +255,7 @@ class View:
             self._by_node.pop(node, None)
 
     def _settle_panic(self) -> None:
-        panics = self._foreseen or self._total.panics(self._rules.threshold)
+        panics = bool(self._foreseen) or self._total.panics(self._rules.threshold)
         if panics != self._panics:
             self._panics = panics
             self._dirty.update(self._known)

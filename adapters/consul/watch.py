@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from isthmus.adapters.consul.client import ALL_CHECKS, CRITICAL_CHECKS, NODES, SERVICES, WARNING_CHECKS
-from isthmus.adapters.consul.pacing import Bucket, Sweeps, rest_after, rest_after_work
+from isthmus.adapters.consul.pacing import LONGEST_REST, Bucket, Sweeps, rest_after, rest_after_work
 from isthmus.adapters.consul.reader import TOLD_GRACE, Reader, require_catalogue
 from isthmus.adapters.consul.records import OWN_SERVICE
 from isthmus.adapters.consul.reports import Reports
@@ -49,6 +49,7 @@ _QUIET_WITHIN: Final = 2.0
 _LOSS_WINDOW: Final = 60.0
 # Answers to one question that follow each other without a rest (CO4).
 _BURST: Final = 2
+_UNCHANGED_REST: Final = 0.25
 _HIDDEN = "ACLs hide some services from this token; what it never saw is not served"
 
 
@@ -130,11 +131,13 @@ class Watch:
             if news.trust.index < told.trust.index:
                 raise Restored(f"{self._client.url} went back to an older state: all of it is read again")
             changed(told, news)
+            # What wakes a question about checks all the time, and is no change of theirs, is an output.
+            idle = _UNCHANGED_REST if page.wakes_idly and told.content == news.content else 0.0
             told = news
-            await asyncio.sleep(bucket.wait(self._loop.time(), rest_after(told.size)))
+            await asyncio.sleep(bucket.wait(self._loop.time(), max(idle, rest_after(told.size))))
 
     def _on_services(self, before: Told[Names], now: Told[Names]) -> None:
-        if now.trust.index == before.trust.index:
+        if now.trust.index == before.trust.index and now.content == before.content:
             return
         self._take_names(now)
         vanished = before.content.keys() - now.content.keys()
@@ -158,9 +161,10 @@ class Watch:
 
     def _on_checks(self, page: Page[Checks]) -> Callable[[Told[Checks], Told[Checks]], None]:
         def changed(before: Told[Checks], now: Told[Checks]) -> None:
-            self._unhealthy[page] = now.content
-            self._foresee()
             keys = _differing(before.content, now.content)
+            if keys:
+                self._unhealthy[page] = now.content
+                self._foresee()
             checks = [one[key] for key in keys for one in (before.content, now.content) if key in one]
             self._reader.add({name for check in checks for name in self._view.concerned(check)} - {OWN_SERVICE})
             self._ask_if_stale(keys)
@@ -207,7 +211,14 @@ class Watch:
     async def _compare_checks(self) -> float:
         """Have the services read of which instances with a check came or went; return how many seconds that took."""
         began = self._loop.time()
-        checks = await self._client.read(ALL_CHECKS)
+        try:
+            checks = await self._client.read(ALL_CHECKS)
+        except SourceUnavailable as error:
+            # Of all checks that would be too much, or too slow: all services tell the same, one by one. Where it is the
+            # server that fails, the other questions and the probe notice.
+            _log.debug("%s: not by its checks: %s", self._options.name, error)
+            self._ask_for_sweep(soon=True)
+            return LONGEST_REST
         self._reader.add(self._view.differing(checks.content) - {OWN_SERVICE})
         return self._loop.time() - began
 

@@ -125,6 +125,33 @@ def test_CO10_an_outage_of_all_is_seen_before_the_first_service_is_read() -> Non
     assert [len(sink.addresses(f"app:{one}")) for one in "abcd"] == [0, 0, 0, 1], "that was meant"
 
 
+def test_CO10_the_checks_of_who_is_in_maintenance_are_no_sign_of_an_outage() -> None:
+    view, sink = synced(**{one: reading((one, "1")) for one in "abcdefg"})
+    away = "cdefg"
+    meant = [check(one, "_node_maintenance") for one in away]
+    failing = [check(one, service=one, service_id="1") for one in away]
+    view.foresee([*meant, *failing])
+    for name in away:
+        view.take(name, reading((name, "1"), unhealthy=away, status="maintenance"))
+    # One more fails, of the two that are left.
+    view.foresee([*meant, *failing, check("a", service="a", service_id="1")])
+    view.take("a", reading(("a", "1"), unhealthy="a"))
+    report(view, sink)
+    assert [len(sink.addresses(f"app:{one}")) for one in "abc"] == [0, 1, 0]
+
+
+def test_CO10_what_was_foreseen_ends_when_it_has_been_read() -> None:
+    view, sink = synced(**{one: reading((one, "1")) for one in "abcd"})
+    view.foresee([check(one, service=one, service_id="1") for one in "abc"])
+    for name in "abc":
+        view.take(name, reading((name, "1"), unhealthy="abc"))
+    for number in range(20):
+        view.take(f"new-{number}", reading(("n", str(number))))
+    report(view, sink)
+    assert [len(sink.addresses(f"app:{one}")) for one in "abcd"] == [0, 0, 0, 1]
+    assert list(view.notes()) == []
+
+
 def test_CO10_who_has_not_been_healthy_since_it_came_is_no_sign_of_an_outage() -> None:
     view, sink = synced(web=reading(("a", "1"), ("b", "1")))
     grown = [(one, "1") for one in "abcdefghij"]
