@@ -39,11 +39,16 @@ class _Key(Struct, frozen=True, gc=False):
 
 
 class Keys:
-    """The keys under one prefix. `revision`: everything up to it is known; 0: nothing was read yet."""
+    """The keys under one prefix.
+
+    revision: everything up to it is known; 0: nothing was read yet. served: how many endpoints the services have.
+    """
 
     def __init__(self, prefix: str, form: Format) -> None:
         self.prefix = prefix
         self.revision = 0
+        self.served = 0
+        self._lost = 0
         self._form = form
         self._listed_at = 0
         self.found = 0
@@ -133,11 +138,23 @@ class Keys:
         for count, place in enumerate(sorted(self._dirty), start=1):
             members = self._members.get(place)
             service = self._form.service(place, members) if members else None
+            before = self._endpoints(place)
             for one in self._kept.take(place, {service.key: service} if service else {}, now):
                 self._changed[one.key] = one
             self._dirty.discard(place)
+            came = self._endpoints(place) - before
+            self.served += came
+            self._lost -= came
             if count % AT_ONCE == 0:
                 yield
+
+    def take_lost(self) -> int:
+        """Return how many endpoints went, less those that came, in what was built since the last call."""
+        lost, self._lost = self._lost, 0
+        return lost
+
+    def _endpoints(self, place: str) -> int:
+        return sum(len(one.endpoints) for one in self._kept.services(place).values())
 
     def report(self, sink: Sink, generation: int) -> None:
         """Report what changed since the last report."""

@@ -17,6 +17,7 @@ from msgspec import Struct, field
 
 from isthmus.adapters.etcd.client import Compacted, Forbidden, NoSuchRevision, TooLarge
 from isthmus.adapters.etcd.keys import AT_ONCE, Keys
+from isthmus.adapters.losses import Losses
 from isthmus.adapters.tasks import first_error
 from isthmus.registry import codes
 from isthmus.registry.errors import SourceUnavailable
@@ -38,6 +39,8 @@ _STINT = 0.02
 # A member that is still replaying says nothing of its progress when it is asked.
 _ASK_AGAIN = 1.0
 _LONGEST_REST = 1.0
+# In which what goes counts as going at once.
+_LOSS_WINDOW = 60.0
 
 
 class Memory(Struct):
@@ -79,8 +82,12 @@ class Watch:
         self._loop = asyncio.get_running_loop()
         self._prefixes = [_Watched(keys, self._loop.time()) for keys in memory.keys]
         self._known = memory.origin
-        self._generation: int | None = None
+        # 0: nothing was reported yet.
+        self._generation = 0
         self._read_again_at = 0.0
+        self._behind = asyncio.Event()
+        self._losses = Losses(_LOSS_WINDOW)
+        self._held_until = float("-inf")
         # Nothing is reported while a message or a list is half taken (ET5).
         self._taking = asyncio.Lock()
         self._moved = asyncio.Event()
@@ -98,12 +105,12 @@ class Watch:
             await self._catch_up()
             # One that failed before it caught up would only prolong the settling time.
             self._generation = self._sink.connected()
-            await self._report_all(self._generation)
-            tasks.create_task(self._publish(self._generation))
+            await self._report_all()
+            tasks.create_task(self._publish())
             if goes_on:
                 # A restored backup that was changed by deletions alone would pass for what was known (ET6).
-                self._read_again_at = self._loop.time()
-            await self._read_behind(self._generation, tasks)
+                self._behind.set()
+            await self._read_behind(tasks)
 
     def _allowed(self) -> list[_Watched]:
         return [one for one in self._prefixes if one.prefix not in self._memory.denied]
@@ -195,7 +202,7 @@ class Watch:
                 one.heard_at = self._loop.time()
                 if told.records:
                     self._changed.set()
-                elif self._generation is not None:
+                elif self._generation:
                     self._sink.contact(self._generation)
                 self._moved.set()
         except TooLarge:
@@ -249,13 +256,16 @@ class Watch:
                     raise SourceUnavailable(f"{self._client.server} is silent for {silent:.0f} s, though it was asked")
                 await one.stream.ask_progress()
 
-    async def _read_behind(self, generation: int, tasks: asyncio.TaskGroup) -> None:
+    async def _read_behind(self, tasks: asyncio.TaskGroup) -> None:
         """List everything behind the watches now and then, and count what they had not told (G6)."""
         while True:
-            await asyncio.sleep(self._read_again_at - self._loop.time())
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(self._read_again_at):
+                    await self._behind.wait()
+            self._behind.clear()
             for one in self._prefixes:
                 await self._reconcile(one, tasks)
-            await self._report_all(generation)
+            await self._report_all()
 
     async def _reconcile(self, one: _Watched, tasks: asyncio.TaskGroup) -> None:
         try:
@@ -302,7 +312,7 @@ class Watch:
 
     # What is reported.
 
-    async def _publish(self, generation: int) -> None:
+    async def _publish(self) -> None:
         """Report what changed; who changes all the time is reported as often as there is time for (ET10)."""
         while True:
             await self._changed.wait()
@@ -310,20 +320,37 @@ class Watch:
             began = self._loop.time()
             async with self._taking:
                 await self._build()
+                self._hold_losses()
                 for one in self._prefixes:
-                    one.keys.report(self._sink, generation)
-                self._sink.contact(generation)
+                    one.keys.report(self._sink, self._generation)
+                self._sink.contact(self._generation)
             await asyncio.sleep(min(self._loop.time() - began, _LONGEST_REST))
 
-    async def _report_all(self, generation: int) -> None:
+    def _hold_losses(self) -> None:
+        """Begin a generation, in which the guard holds what goes, where much goes at once.
+
+        Clients that cannot reach etcd lose their leases together, and what they registered with them (ET7, G4).
+        """
+        lost = sum(one.keys.take_lost() for one in self._prefixes)
+        served = sum(one.keys.served for one in self._prefixes)
+        now = self._loop.time()
+        if self._losses.are_many(lost, served + lost, now) and now >= self._held_until:
+            self._held_until = now + self._options.settle
+            _log.warning("%s: much went at once; that is kept for the settling time", self._options.name)
+            self._generation = self._sink.connected()
+            self._behind.set()
+
+    async def _report_all(self) -> None:
         """Report everything as complete; what the guard holds is released by the next such report."""
         async with self._taking:
             await self._build()
             everything: list[Service] = []
             for one in self._prefixes:
-                everything += one.keys.take_everything(self._sink, generation, self._loop.time())
-                self._sink.refuse(generation, f"{one.prefix}*", self._denial(one.prefix))
-            settled_in = self._sink.sync(generation, everything)
+                everything += one.keys.take_everything(self._sink, self._generation, self._loop.time())
+                self._sink.refuse(self._generation, f"{one.prefix}*", self._denial(one.prefix))
+                # A complete list is believed, however much it lacks (ET3).
+                one.keys.take_lost()
+            settled_in = self._sink.sync(self._generation, everything)
         pause = self._options.reconcile * random.uniform(0.9, 1.1)  # noqa: S311 (jitter)
         self._read_again_at = self._loop.time() + (pause if settled_in is None else min(pause, settled_in))
 
@@ -341,7 +368,7 @@ class Watch:
         stint_ends = self._loop.time() + _STINT
         for done, _ in enumerate(work, start=1):
             if self._loop.time() > stint_ends:
-                if total and self._generation is None:
+                if total and not self._generation:
                     self._sink.progress(min(done * AT_ONCE, total), total)
                 await asyncio.sleep(0)
                 stint_ends = self._loop.time() + _STINT

@@ -415,6 +415,24 @@ async def test_ET7_a_lease_that_ends_takes_its_keys_along(etcd_server: Callable[
         await until(seen, "web", B)
 
 
+async def test_ET7_much_that_goes_at_once_begins_a_settling_time(etcd_server: Callable[..., Etcd]) -> None:
+    """As the leases of clients do that cannot reach etcd; one instance that goes is no sign of it."""
+    server = etcd_server()
+    lease = server.gateway.lease(60)
+    for number in range(10):
+        register(server, f"10.0.0.{number}:80", name=f"web-{number}")
+        server.gateway.put(f"rpc/web-{number}/leased", f"10.0.1.{number}:80", lease=lease)
+    async with watching(server.url) as seen:
+        await until(seen, "web-9", "10.0.0.9:80", "10.0.1.9:80")
+        deregister(server, "10.0.0.9:80", name="web-9")
+        await until(seen, "web-9", "10.0.1.9:80")
+        assert (seen.generation, seen.syncs) == (1, 1)
+        server.gateway.revoke(lease)
+        await until(seen, "web-9")
+        await wait_for_async(lambda: seen.syncs == 2, TIMEOUT, "a list behind it")
+        assert (seen.generation, seen.mended_count) == (2, 0)
+
+
 async def test_ET7_a_lease_that_ended_while_the_bridge_was_away(etcd_server: Callable[..., Etcd]) -> None:
     server = etcd_server()
     lease = server.gateway.lease(1)

@@ -131,6 +131,16 @@ def test_only_services_that_changed_are_reported() -> None:
     assert "web" in puts[0]
 
 
+def test_how_many_endpoints_went_less_those_that_came() -> None:
+    known = keys()
+    take_list(known, [put("web", 1, 3), put("web", 2, 4), put("pay", 3, 5)], 9)
+    shown(known)
+    assert (known.served, known.take_lost()) == (3, -3)
+    apply(known, [gone("web", 1, 10), gone("web", 2, 11), put("pay", 4, 12)])
+    shown(known)
+    assert (known.served, known.take_lost(), known.take_lost()) == (2, 1, 0)
+
+
 def test_a_key_that_is_garbled_is_refused_until_it_is_mended_or_gone() -> None:
     known = keys()
     recorder = Recorder()
