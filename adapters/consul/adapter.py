@@ -85,6 +85,6 @@ class ConsulAdapter:
 
     def _urls(self) -> tuple[str, ...]:
         try:
-            return service_urls(self._options.address, ACL, paths=False)
+            return service_urls(self._options.address, ACL)
         except ValueError as error:
             raise SourceError(f"the address cannot be used: {error}") from error

@@ -7,13 +7,15 @@ from urllib.parse import quote
 
 from msgspec import Struct
 
+from isthmus.adapters.consul.pacing import PLAIN_SECONDS, longest_answer
+from isthmus.adapters.consul.patience import TOO_MANY_REQUESTS, NotReadable, is_busy, persist
 from isthmus.adapters.consul.trust import Trust, read_trust
 from isthmus.adapters.consul.wire import read_checked, read_checks, read_entries, read_names, read_nodes
 from isthmus.adapters.web import BODY_LIMIT, HttpError, TooLong, decode_json, fetch
 from isthmus.registry.errors import SourceUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     import aiohttp
 
@@ -26,9 +28,9 @@ T = TypeVar("T")
 TOKEN_HEADER: Final = "X-Consul-Token"  # noqa: S105 (the name of the header)
 # To compress and to open thousands of small answers takes longer than to send them as they are.
 _PLAIN: Final = {"Accept-Encoding": "identity"}
-_PLAIN_SECONDS = 10.0
 _PROBE_SECONDS = 5.0
-_TOO_MANY_REQUESTS = 429
+# Within ten seconds, if it is told at once each time that there are too many requests.
+_TRIES = 8
 # Far more than the endpoints that are served of one service.
 _SERVICE_LIMIT = 32 * 2**20
 
@@ -47,12 +49,10 @@ class Page(Struct, Generic[T], frozen=True):
 
 # Between them the first four wake on every change that an endpoint can show (CO9). Those of checks by their status come
 # from an index; one filter over all checks takes a server thirty times as long.
-# In a great outage all checks stand there, each with an output of up to 4 kB: without them there is no start.
-_CHECKS_LIMIT: Final = 4 * BODY_LIMIT
 SERVICES: Final[Page[dict[str, frozenset[str]]]] = Page("/v1/catalog/services", read_names)
 NODES: Final[Page[dict[str, Node]]] = Page("/v1/catalog/nodes", read_nodes)
-CRITICAL_CHECKS: Final[Page[dict[Key, Check]]] = Page("/v1/health/state/critical", read_checks, _CHECKS_LIMIT, True)
-WARNING_CHECKS: Final[Page[dict[Key, Check]]] = Page("/v1/health/state/warning", read_checks, _CHECKS_LIMIT, True)
+CRITICAL_CHECKS: Final[Page[dict[Key, Check]]] = Page("/v1/health/state/critical", read_checks, wakes_idly=True)
+WARNING_CHECKS: Final[Page[dict[Key, Check]]] = Page("/v1/health/state/warning", read_checks, wakes_idly=True)
 ALL_CHECKS: Final[Page[list[Checked]]] = Page("/v1/health/state/any", read_checked)
 
 
@@ -71,10 +71,6 @@ class Entries(Struct, frozen=True):
     faults: list[tuple[RecordError, str]]
 
 
-class NotReadable(SourceUnavailable):
-    """One service cannot be read, for what its name or its content is. Others can (G8)."""
-
-
 class ConsulClient:
     """Asks one server; `url` is without a slash at the end."""
 
@@ -89,19 +85,20 @@ class ConsulClient:
     async def check_leader(self) -> None:
         """Ask whether the server is there and knows a leader. Raises SourceUnavailable: no; SourceDenied: 403."""
         place = {"dc": self._where["dc"]} if "dc" in self._where else {}
-        answer = await fetch(self._session, f"{self.url}/v1/status/leader", params=place, total=_PROBE_SECONDS)
+        url = f"{self.url}/v1/status/leader"
+        answer = await _patiently(lambda: fetch(self._session, url, params=place, total=_PROBE_SECONDS))
         if not decode_json(answer.body, str, "the leader's address"):
             raise SourceUnavailable(f"{self.url} knows no leader of its cluster")
 
     async def read(self, page: Page[T]) -> Told[T]:
         """Return a page as it is now. Raises SourceDenied: the token is refused. SourceUnavailable: any other fault."""
-        return await self._ask(page, {}, _PLAIN_SECONDS)
+        return await _patiently(lambda: self._ask(page, {}, PLAIN_SECONDS))
 
     async def next(self, page: Page[T], index: int) -> Told[T]:
         """Return a page once it may be other than at an index, or after `wait` seconds as it is. Raises as `read`."""
-        # The server adds up to a sixteenth (CO5).
-        total = self._wait * 17 / 16 + _PLAIN_SECONDS
-        return await self._ask(page, {"index": str(index), "wait": f"{self._wait:g}s"}, total)
+        total = longest_answer(self._wait)
+        asked = {"index": str(index), "wait": f"{self._wait:g}s"}
+        return await _patiently(lambda: self._ask(page, asked, total))
 
     async def service(self, name: str) -> Told[Entries]:
         """Return the entries of a service, whatever their health (CO10).
@@ -110,11 +107,11 @@ class ConsulClient:
         """
         page = Page(f"/v1/health/service/{quote(name, safe='')}", bytes, _SERVICE_LIMIT)
         try:
-            told = await self._ask(page, {}, _PLAIN_SECONDS)
+            told = await self._ask(page, {}, PLAIN_SECONDS)
         except TooLong as error:
             raise NotReadable(str(error)) from error
         except HttpError as error:
-            if error.status >= 500 or error.status == _TOO_MANY_REQUESTS:
+            if error.status >= 500 or error.status == TOO_MANY_REQUESTS:
                 raise
             raise NotReadable(str(error)) from error
         try:
@@ -128,3 +125,17 @@ class ConsulClient:
         answer = await fetch(self._session, url, params=params, headers=_PLAIN, total=total, limit=page.limit)
         trust = read_trust(answer.headers)
         return Told(page.read(answer.body), trust, len(answer.body))
+
+
+async def _patiently(question: Callable[[], Awaitable[T]]) -> T:
+    """Ask again for a while where there are too many requests: that is no reason to read everything anew."""
+    refused = 0
+
+    def bear(error: SourceUnavailable) -> None:
+        nonlocal refused
+        # They are counted, since a question for changes may have waited long before it is refused.
+        refused += 1
+        if not is_busy(error) or refused == _TRIES:
+            raise error
+
+    return await persist(question, bear)

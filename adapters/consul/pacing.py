@@ -8,9 +8,18 @@ from typing import Final
 _BYTES_A_SECOND: Final = 1_000_000
 _SHARE: Final = 0.1
 LONGEST_REST: Final = 15.0
+# That an answer may take which nothing holds back.
+PLAIN_SECONDS: Final = 10.0
 SHORTEST_REST: Final = 0.01
+# So many seconds after the server had enough of us, or after the last time, one more is asked for at once.
+WIDEN_AFTER: Final = 5.0
 # From a wake that is explained to its sweep, and in which wakes have no more than two of them.
 SWEEP_REST = 15.0
+
+
+def longest_answer(wait: float) -> float:
+    """Return how many seconds an answer may take that Consul holds back for `wait`, and a sixteenth more (CO5)."""
+    return wait * 17 / 16 + PLAIN_SECONDS
 
 
 class Bucket:
@@ -25,6 +34,28 @@ class Bucket:
         there_at = self._full_at - (self._burst - 1) * interval
         self._full_at = max(self._full_at, now) + interval
         return max(0.0, there_at - now)
+
+
+class Width:
+    """How many are asked for at once: half as many when the server has had enough, and slowly more (CO4)."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._changed_at = float("-inf")
+        self._narrowed_at = float("-inf")
+        self.now = most
+
+    def narrow(self, asked_at: float, now: float) -> None:
+        """Note that the server had enough of what was asked at a time; what went out together counts but once."""
+        if asked_at >= self._narrowed_at:
+            self.now = max(1, self.now // 2)
+            self._changed_at = self._narrowed_at = now
+
+    def widen(self, now: float) -> None:
+        """Note that the server answered."""
+        if self.now < self._most and now >= self._changed_at + WIDEN_AFTER:
+            self.now += 1
+            self._changed_at = now
 
 
 def rest_after(size: int) -> float:

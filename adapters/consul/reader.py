@@ -6,8 +6,9 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 from isthmus.adapters.consul.backlog import Backlog
-from isthmus.adapters.consul.client import SERVICES, NotReadable
+from isthmus.adapters.consul.client import SERVICES
 from isthmus.adapters.consul.pacing import Bucket
+from isthmus.adapters.consul.patience import NotReadable, Patience
 from isthmus.adapters.consul.records import read_service
 from isthmus.adapters.consul.view import Doubt, Taken
 from isthmus.adapters.tasks import first_error, for_each
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 AT_ONCE: Final = 16
 # A sweep after a quiet time may be as fast as the server answers: so many seconds' worth of requests are saved for it.
 _SAVED_SECONDS: Final = 10.0
+# How much older than an empty answer the list of services may be that shows that it is empty, and not hidden.
+_CATALOGUE_SECONDS: Final = 1.0
 # How long a wake may come after a re-read that shows the change already.
 TOLD_GRACE: Final = 2.0
 
@@ -45,6 +48,9 @@ class Reader:
         self._waiting = asyncio.Event()
         self._ended = asyncio.Event()
         self._slots = asyncio.Semaphore(AT_ONCE)
+        self._patience = Patience(AT_ONCE)
+        self._catalogue = asyncio.Lock()
+        self._catalogue_at = float("-inf")
         self._tokens = Bucket(max(1, int(options.requests * _SAVED_SECONDS)))
         self._told_at: dict[str, float] = {}
         self._found: dict[str, float] = {}
@@ -143,7 +149,7 @@ class Reader:
 
     async def _ask(self, name: str) -> Told[Entries] | None:
         try:
-            return await self._client.service(name)
+            return await self._patience.ask(lambda: self._client.service(name))
         except NotReadable as error:
             self._view.cannot_read(name, Refusal(codes.GARBLED, f"{error}; what was known of it is kept"))
             return None
@@ -151,12 +157,24 @@ class Reader:
     async def _take(self, name: str, told: Told[Entries]) -> tuple[Taken, Doubt]:
         entries = told.content
         if not entries.good and not self._options.token and self._view.has_instances(name):
-            # Of somebody without a token Consul does not say what it hides; all of it would be.
-            require_catalogue(await self._client.read(SERVICES), self._options, known=True)
+            await self._check_catalogue()
         reading = read_service(entries.good, entries.faults, self._rules)
         doubt = self._doubt(told.trust)
         self._indexes[name] = frozenset({told.trust.index, *(one.service.modify_index for one in entries.good)})
         return self._view.take(name, reading, doubt), doubt
+
+    async def _check_catalogue(self) -> None:
+        """Require that something is listed still. Of somebody without a token Consul does not say what it hides.
+
+        An answer is good for all that are emptied at once: the list of a large Consul has megabytes.
+        """
+        emptied_at = self._loop.time()
+        async with self._catalogue:
+            # Read slowly it is older than that, and asked for after those that wait for it were read all the same.
+            if self._catalogue_at < emptied_at - _CATALOGUE_SECONDS:
+                asked_at = self._loop.time()
+                require_catalogue(await self._client.read(SERVICES), self._options, known=True)
+                self._catalogue_at = asked_at
 
     def _doubt(self, trust: Trust) -> Doubt:
         if trust.age_fault(self._options.max_stale):

@@ -75,6 +75,13 @@ class View:
         self._kept: Kept[str] = Kept()
         self._dirty: set[str] = set()
         self._changed: dict[str, Service] = {}
+        # The nodes that ACLs let us see, how often they were told, and how often they had been when an answer in which
+        # ACLs hide something first lacked an instance.
+        self._nodes: AbstractSet[str] = frozenset()
+        self._nodes_told = 0
+        self._lacking: dict[str, dict[Key, int]] = {}
+        # The services there are; None: some may be hidden.
+        self._listed: AbstractSet[str] | None = None
         self._unread: dict[str, Refusal] = {}
         self._told_unread: dict[str, Refusal] = {}
 
@@ -95,6 +102,12 @@ class View:
     def served_of(self, names: Iterable[str]) -> int:
         """Return how many endpoints these services have."""
         return sum(len(self._taken(self._of(name))) for name in names)
+
+    def served_on(self, nodes: Iterable[str]) -> int:
+        """Return how many endpoints are on these nodes."""
+        here = [(node, one) for node in nodes for one in self._by_node.get(node, {})]
+        taken = {name: self._taken(self._of(name)) for name in {self._name(key) for key in here}}
+        return sum(key in taken[self._name(key)] for key in here)
 
     def concerned(self, check: Check) -> set[str]:
         """Return the services that a check speaks of: its own, or all on its node."""
@@ -144,30 +157,50 @@ class View:
     def take(self, name: str, read: Reading, doubt: Doubt = Doubt.NONE) -> Taken:
         """Take a read of one service."""
         known = self._of(name)
-        reading = read if doubt is Doubt.NONE else self._merged(known.reading, read, doubt)
+        reading = read if doubt is Doubt.NONE else self._merged(name, known.reading, read, doubt)
         newcomers = self._newcomers(known, reading)
         after = _Known(reading, newcomers, tally_of(reading.instances, newcomers, self._rules))
         served_before, served_after = self._taken(known), self._taken(after)
         self._put(name, known, after)
         self._served += len(served_after) - len(served_before)
         self._unread.pop(name, None)
+        if doubt is Doubt.NONE:
+            self._lacking.pop(name, None)
         self._foreseen.discard(name)
         gone = len(served_before - reading.instances.keys()) - len(served_after - known.reading.instances.keys())
         return Taken(reading != known.reading, gone)
 
     def cannot_read(self, name: str, refusal: Refusal) -> None:
-        """Note why a service cannot be read; what was known of it stays."""
+        """Note why a service cannot be read; what was known of it stays. Of one that is gone nothing is noted."""
+        if self._listed is not None and name not in self._listed and not self.has_instances(name):
+            return
         self._known.setdefault(name, _Known())
         self._unread[name] = refusal
         self._foreseen.discard(name)
+
+    def see_nodes(self, names: AbstractSet[str]) -> None:
+        """Take the names of the nodes that can be seen now (CO8)."""
+        self._nodes = names
+        self._nodes_told += 1
+
+    def see_names(self, listed: AbstractSet[str] | None) -> None:
+        """Take the names of all services there are; None: some may be missing.
+
+        By this alone is known that one is gone which cannot be read.
+        """
+        self._listed = listed
+        for name in [] if listed is None else self._unread.keys() - listed:
+            self.take(name, Reading())
 
     def build(self, now: float) -> Iterator[None]:
         """Build the services that the reads concern, which a report needs; it stops between some and the next."""
         self._settle_panic()
         for count, name in enumerate(sorted(self._dirty), start=1):
-            for service in self._kept.take(name, self._services(name), now):
-                self._changed[service.key] = service
-            self._dirty.discard(name)
+            # Between some and the next others may build as well.
+            if name in self._dirty:
+                self._dirty.discard(name)
+                for service in self._kept.take(name, self._services(name), now):
+                    self._changed[service.key] = service
             if count % _AT_ONCE == 0:
                 yield
 
@@ -203,16 +236,38 @@ class View:
     def _of(self, name: str) -> _Known:
         return self._known.get(name, _NOTHING)
 
-    def _merged(self, known: Reading, read: Reading, doubt: Doubt) -> Reading:
-        """Return what was known with what a read in doubt adds."""
+    def _merged(self, name: str, known: Reading, read: Reading, doubt: Doubt) -> Reading:
+        """Return what was known with what a read in doubt adds, less what ACLs cannot have hidden."""
+        gone: frozenset[Key] = self._gone(name, known, read) if doubt is Doubt.HIDDEN else frozenset()
         added = {
             key: one
             for key, one in read.instances.items()
             # What ACLs leave over is true. What is old may be what it was before.
             if doubt is Doubt.HIDDEN or key not in known.instances or not self._serves(known.instances[key])
         }
-        instances = dict(sorted({**known.instances, **added}.items()))
-        return Reading(instances, read.refused, read.passed_by, known.checked | read.checked)
+        kept = {key: one for key, one in known.instances.items() if key not in gone}
+        instances = dict(sorted({**kept, **added}.items()))
+        return Reading(instances, read.refused, read.passed_by, (known.checked - gone) | read.checked)
+
+    def _gone(self, name: str, known: Reading, read: Reading) -> frozenset[Key]:
+        """Return what is gone though ACLs hide something (CO8).
+
+        What is left shows that the service can be seen; what it lacks is gone if its node can be seen: in the same
+        answer, or in a list of nodes that was told later, since a token may have lost a right meanwhile.
+        """
+        shown = read.instances.keys() | read.checked
+        if not shown:
+            return frozenset()
+        before = self._lacking.get(name, {})
+        lacking = {key: before.get(key, self._nodes_told) for key in (known.instances.keys() | known.checked) - shown}
+        nodes = {node for node, _ in shown}
+        gone = frozenset(
+            key
+            for key, told in lacking.items()
+            if key[0] in nodes or (told < self._nodes_told and key[0] in self._nodes)
+        )
+        self._lacking[name] = {key: told for key, told in lacking.items() if key not in gone}
+        return gone
 
     def _serves(self, instance: Instance) -> bool:
         return instance.fault is None and is_healthy(instance, self._rules)

@@ -140,21 +140,26 @@ class Watch:
         if now.trust.index == before.trust.index and now.content == before.content:
             return
         self._take_names(now)
-        vanished = before.content.keys() - now.content.keys()
-        if now.trust.is_complete(self._options.max_stale) and looks_lost(
-            self._view.served_of(vanished), self._view.served
-        ):
-            self._begin_anew()
+        if now.trust.is_complete(self._options.max_stale):
+            self._expect_losses(self._view.served_of(before.content.keys() - now.content.keys()))
         self._reader.add(_differing(before.content, now.content) - {OWN_SERVICE})
         self._woke_index, self._woke_at = now.trust.index, self._loop.time()
         self._woke.set()
 
+    def _expect_losses(self, count: int) -> None:
+        """Begin to settle before anything is read where a page shows that much is lost (G4)."""
+        if looks_lost(count, self._view.served):
+            self._begin_anew()
+
     def _take_names(self, told: Told[Names]) -> None:
         require_catalogue(told, self._options, known=bool(self._view.names))
         self._names = told.content
+        self._view.see_names(told.content.keys() if told.trust.is_complete(self._options.max_stale) else None)
         self._reports.hidden = _HIDDEN if told.trust.filtered else ""
 
     def _on_nodes(self, before: Told[dict[str, Node]], now: Told[dict[str, Node]]) -> None:
+        if now.trust.is_complete(self._options.max_stale):
+            self._expect_losses(self._view.served_on(before.content.keys() - now.content.keys()))
         changed = _differing(before.content, now.content)
         self._reader.add(name for node in changed for name in self._view.on_node(node))
         self._ask_if_stale(changed)
@@ -241,6 +246,8 @@ class Watch:
             began = self._loop.time()
             asked = self._sweeps.begin(began, self._next_reconcile())
             self._take_names(await self._client.read(SERVICES))
+            if self._reports.hidden:
+                self._view.see_nodes((await self._client.read(NODES)).content.keys())
             self._reader.sweep(self._all_names())
             await self._reader.swept()
             await self._report_all()

@@ -27,6 +27,8 @@ class FakeConsul:
     """Answers from `instances`, name -> (address, status) of each, unless `answers` has a status and a body for a path.
 
     index: of all answers but where `indexes` has one. Each change by `hold` adds one, and wakes whoever waits.
+    churning: a path whose index is another one at each question, which so never waits.
+    stumbling: by which status each so manieth question for a service is answered; 0: the connection breaks.
     headers: instead of those of a server in good health, on all pages but the leader's.
     asked: the path and the query of each request so far.
     """
@@ -35,10 +37,13 @@ class FakeConsul:
         self.instances: dict[str, list[tuple[str, str]]] = {}
         self.index = 10
         self.indexes: dict[str, int] = {}
+        self.churning = ""
+        self.stumbling: tuple[int, int] | None = None
         self.headers: dict[str, str] = {}
         self.answers: dict[str, tuple[int, bytes]] = {}
         self.asked: list[tuple[str, Mapping[str, str]]] = []
         self.port = 0
+        self._service_questions = 0
         self._changed = asyncio.Event()
 
     @property
@@ -63,6 +68,13 @@ class FakeConsul:
     async def answer(self, request: web.Request) -> web.Response:
         path, query = request.path, dict(request.query)
         self.asked.append((path, query))
+        if path.startswith(HEALTH) and self.stumbling:
+            self._service_questions += 1
+            status, each = self.stumbling
+            if self._service_questions % each == 0:
+                if not status and request.transport:
+                    request.transport.abort()
+                return web.Response(status=status or OK)
         if path in self.answers:
             status, body = self.answers[path]
             return web.Response(status=status, body=body, headers=self._headers(path) if status == OK else {})
@@ -81,6 +93,8 @@ class FakeConsul:
         return {**good, "X-Consul-Index": str(self._index(path)), **self.headers}
 
     def _index(self, path: str) -> int:
+        if path == self.churning:
+            return 1_000 + self.count(path)
         # A service has an index of its own, which tells nothing here.
         return self.indexes.get(path, 1 if path.startswith(HEALTH) else self.index)
 

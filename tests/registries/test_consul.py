@@ -236,6 +236,24 @@ async def test_CO8_what_acls_hide_later_is_kept_and_what_is_gone_is_not(closed: 
         assert len(seen.addresses("app:other")) == 3
 
 
+async def test_CO8_what_is_gone_is_seen_to_be_gone_beside_what_acls_hide(
+    closed: Consul, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pacing, "SWEEP_REST", 0.1)
+    for node in ("n2", "dark"):
+        closed.put_node(node, "10.0.0.2")
+    closed.put("dark", "web", "w2", address="10.20.0.2")
+    closed.put("n2", "web", "w3", address="10.20.0.3")
+    closed.put("n1", "web", "w4", address="10.20.0.4")
+    token = closed.create_token('service_prefix "" { policy = "read" } node_prefix "n" { policy = "read" }')
+    async with watching(closed.url, token=token, requests=1000.0) as seen:
+        await until(seen, "app:web", "10.20.0.1:8080", "10.20.0.3:8080", "10.20.0.4:8080")
+        closed.remove("n1", "w4")
+        await until(seen, "app:web", "10.20.0.1:8080", "10.20.0.3:8080")
+        closed.remove("n2", "w3")
+        await until(seen, "app:web", "10.20.0.1:8080")
+
+
 async def test_CO8_a_token_that_is_deleted_leaves_everything_as_it_is(closed: Consul) -> None:
     token = closed.create_token(READS_ALL)
     async with watching(closed.url, token=token, requests=1000.0, reconcile=1.0) as seen:

@@ -6,11 +6,11 @@ import json
 
 import pytest
 
-from isthmus.adapters.consul import adapter, reader, watch
+from isthmus.adapters.consul import adapter, patience, reader, watch
 from isthmus.adapters.consul.adapter import ConsulAdapter
 from isthmus.registry import codes
 from isthmus.registry.errors import SourceUnavailable
-from tests.registries.consul_fake import HEALTH, NODES, SERVICES, STATES, asked_again, fake_consul, passing
+from tests.registries.consul_fake import HEALTH, LEADER, NODES, SERVICES, STATES, asked_again, fake_consul, passing
 from tests.registries.consul_watch import TIMEOUT, options, until, watching
 from tests.registries.recorder import Recorder
 from tests.rig.wait import wait_for_async
@@ -76,7 +76,21 @@ async def test_CO3_an_answer_is_no_change() -> None:
             assert (seen.generation, seen.mended_count) == (1, 0)
 
 
-async def test_CO5_an_answer_may_take_a_sixteenth_longer_than_was_asked_for() -> None:
+async def test_CO4_a_page_that_changes_all_the_time_is_asked_for_with_rests(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "rest_after", lambda _: 3600.0)
+    async with fake_consul() as fake:
+        fake.churning = NODES
+        fake.hold(web=passing(ONE))
+        async with watching(fake.address) as seen:
+            await until(seen, "app:web", AT_ONE)
+            # The first read, a burst of two, and the question behind whose answer there is a rest.
+            await wait_for_async(lambda: fake.count(NODES) == 4, TIMEOUT, "the burst")
+            fake.hold(web=passing(TWO))
+            await until(seen, "app:web", AT_TWO)
+            assert fake.count(NODES) == 4
+
+
+async def test_CO5_the_wait_that_was_set_is_asked_for() -> None:
     async with fake_consul() as fake:
         fake.hold(web=passing(ONE))
         async with watching(fake.address, wait=1.0) as seen:
@@ -88,7 +102,10 @@ async def test_CO5_an_answer_may_take_a_sixteenth_longer_than_was_asked_for() ->
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
-async def test_CO6_who_has_had_enough_of_us_is_left_alone_and_loses_nothing(status: int) -> None:
+async def test_CO6_who_has_had_enough_of_us_is_left_alone_and_loses_nothing(
+    status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patience, "_PATIENCE", 0.5)
     async with fake_consul() as fake:
         fake.hold(web=passing(ONE))
         async with watching(fake.address) as seen:
@@ -103,6 +120,59 @@ async def test_CO6_who_has_had_enough_of_us_is_left_alone_and_loses_nothing(stat
             await until(seen, "app:new", AT_THREE)
     again = [query for path, query in fake.asked[seen_so_far:] if path == SERVICES]
     assert "index" not in again[0], "after a fault it begins from the start"
+
+
+@pytest.mark.parametrize("status", [429, 500, 503, 0])
+async def test_CO6_a_server_that_stumbles_now_and_then_is_read_to_the_end(status: int) -> None:
+    async with fake_consul() as fake:
+        fake.hold(**{f"s{number}": passing(ONE) for number in range(60)})
+        fake.stumbling = (status, 7)
+        async with watching(fake.address) as seen:
+            await wait_for_async(lambda: len(seen.services) == 60, TIMEOUT, "all of them")
+            fake.hold(**{f"s{number}": passing(ONE, TWO) for number in range(60)})
+            for number in range(60):
+                await until(seen, f"app:s{number}", AT_ONE, AT_TWO)
+            assert (seen.generation, [one for one in seen.history if one.startswith("stale")]) == (1, [])
+
+
+async def test_CO6_a_service_that_only_fails_stops_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patience, "_PATIENCE_WITH_ONE", 0.5)
+    async with fake_consul() as fake:
+        fake.hold(web=passing(ONE), bad=passing(TWO))
+        fake.answers[f"{HEALTH}bad"] = (500, b"rpc error")
+        async with watching(fake.address) as seen:
+            await until(seen, "app:web", AT_ONE)
+            assert [one.code for one in seen.refused["bad"]] == [codes.GARBLED]
+            fake.answers.clear()
+            fake.hold(web=passing(ONE), bad=passing(TWO, THREE))
+            await until(seen, "app:bad", AT_TWO, AT_THREE)
+            assert seen.stale_reason is None
+
+
+async def test_CO6_too_many_requests_for_a_page_are_no_reason_to_begin_anew() -> None:
+    async with fake_consul() as fake:
+        fake.hold(web=passing(ONE))
+        async with watching(fake.address) as seen:
+            await until(seen, "app:web", AT_ONE)
+            fake.answers[NODES] = fake.answers[LEADER] = (429, b"")
+            fake.wake()
+            await asked_again(fake, NODES, 2)
+            fake.answers.clear()
+            fake.hold(web=passing(TWO))
+            await until(seen, "app:web", AT_TWO)
+            assert (seen.generation, seen.stale_reason) == (1, None)
+
+
+async def test_CO8_one_list_shows_of_many_that_are_empty_that_nothing_hides_them() -> None:
+    async with fake_consul() as fake:
+        fake.hold(**{f"s{number}": passing(ONE) for number in range(60)})
+        async with watching(fake.address, requests=1000.0, settle=0.1) as seen:
+            await wait_for_async(lambda: len(seen.services) == 60, TIMEOUT, "all of them")
+            lists = fake.count(SERVICES)
+            fake.hold(s0=passing(ONE))
+            for number in range(1, 60):
+                await until(seen, f"app:s{number}")
+            assert fake.count(SERVICES) < lists + 30
 
 
 @pytest.mark.parametrize(

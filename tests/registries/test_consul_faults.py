@@ -180,12 +180,50 @@ async def test_the_next_server_is_asked_when_one_fails(consul_server: Callable[.
         await ConsulAdapter(options(f"{nobody},{one.url}")).run(Recorder())
 
 
+async def test_CO6_a_server_that_bears_few_connections_is_read_to_the_end(consul_server: Callable[..., Consul]) -> None:
+    server = await asyncio.to_thread(consul_server, dev=True, settings={"limits": {"http_max_conns_per_client": 15}})
+    server.fill(200, 5, 20)
+    async with watching(server.url, reconcile=0.5) as seen:
+        await wait_for_async(lambda: len(seen.services) == 200, TIMEOUT, "all of them")
+        await wait_for_async(lambda: seen.syncs > 2, TIMEOUT, "further reads of all")
+        assert [one for one in seen.history if one.startswith("stale")] == []
+
+
+async def test_G4_many_that_go_from_several_services_are_held(consul_server: Callable[..., Consul]) -> None:
+    server = consul_server(dev=True)
+    fill_two_nodes(server)
+    async with watching(server.url) as seen:
+        await wait_for_async(lambda: len(seen.services) == 20, TIMEOUT, "all of them")
+        assert seen.generation == 1
+        for number in range(8):
+            server.remove("other", f"web-{number}-other")
+        await wait_for_async(lambda: seen.generation == 2, TIMEOUT, "a settling time")
+
+
+async def test_G4_a_node_that_goes_with_much_is_held_whole(consul_server: Callable[..., Consul]) -> None:
+    server = consul_server(dev=True)
+    fill_two_nodes(server)
+    async with guarded(server.url, settle=60.0) as source:
+        await wait_for_async(lambda: len(source.services) == 20, TIMEOUT, "all of them")
+        server.remove("other")
+        await wait_for_async(lambda: source.guard.held == 8, TIMEOUT, "all that the node had to be held")
+        assert sum(len(one.endpoints) for one in source.services.values()) == 28
+
+
+def fill_two_nodes(server: Consul) -> None:
+    """Register 20 services on one node, and another instance of 8 of them on the other."""
+    for number in range(20):
+        server.put("one", f"web-{number}", f"web-{number}-one", address=f"10.0.0.{number}")
+        if number < 8:
+            server.put("other", f"web-{number}", f"web-{number}-other", address=f"10.0.1.{number}")
+
+
 @pytest.mark.parametrize(
     ("address", "fault"),
     [
         ("http://user:secret@127.0.0.1:1", "server 1 has credentials: say them under `token`"),
-        ("127.0.0.1:8500", "is no `http://host:port`"),
-        ("http://127.0.0.1:8500/v1", "after its port"),
+        ("127.0.0.1:8500", "is no `http://host:port/path`"),
+        ("http://127.0.0.1:8500/?dc=a", "after its path"),
     ],
 )
 async def test_an_address_that_cannot_be_used(address: str, fault: str) -> None:

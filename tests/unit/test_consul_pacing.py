@@ -7,9 +7,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isthmus.adapters.consul.backlog import Backlog
-from isthmus.adapters.consul.pacing import LONGEST_REST, SWEEP_REST, Bucket, Sweeps, rest_after, rest_after_work
+from isthmus.adapters.consul.pacing import (
+    LONGEST_REST,
+    SWEEP_REST,
+    WIDEN_AFTER,
+    Bucket,
+    Sweeps,
+    Width,
+    longest_answer,
+    rest_after,
+    rest_after_work,
+)
 from isthmus.adapters.consul.trust import Trust, read_trust
 from isthmus.registry.errors import SourceUnavailable
+
+
+def test_CO5_an_answer_may_take_a_sixteenth_longer_than_was_asked_for_and_its_way() -> None:
+    assert longest_answer(600.0) == 600.0 + 37.5 + 10.0
+
 
 GOOD = {"X-Consul-Index": "7", "X-Consul-KnownLeader": "true", "X-Consul-LastContact": "0"}
 
@@ -57,6 +72,22 @@ def test_CO4_a_bucket_gives_a_burst_and_then_one_in_each_interval(steps: list[tu
         assert last - first >= 2.0 - 1e-6
 
 
+def test_CO4_fewer_are_asked_for_at_once_when_the_server_has_had_enough_and_slowly_more() -> None:
+    width = Width(16)
+    width.widen(0.0)
+    for _ in range(16):
+        width.narrow(asked_at=1.0, now=1.5)
+    assert width.now == 8, "they went out together"
+    for at in (2.0, 3.0, 4.0, 5.0):
+        width.narrow(at, at)
+    assert width.now == 1
+    width.widen(5.1)
+    assert width.now == 1
+    for step in range(1, 30):
+        width.widen(5.0 + step * WIDEN_AFTER)
+        assert width.now == min(16, 1 + step)
+
+
 def test_CO4_what_is_large_or_slow_is_asked_for_less_often_and_every_15_seconds_all_the_same() -> None:
     rests = [rest_after(size) for size in (0, 2, 70_000, 4_000_000, 10**9)]
     assert rests == sorted(rests)
@@ -97,6 +128,7 @@ names = st.sampled_from("abcd")
 def test_G9_each_name_waits_once_and_is_read_after_its_last_change(steps: list[tuple[str, str]]) -> None:
     backlog, reading = Backlog(), dict[str, set[str]]()
     due: dict[str, set[str]] = {}
+    order = list[set[str]]()
     for what, name in steps:
         if what == "add":
             backlog.add([name])
@@ -106,8 +138,10 @@ def test_G9_each_name_waits_once_and_is_read_after_its_last_change(steps: list[t
             due.setdefault(name, set()).add(what)
         elif what == "take" and (taken := backlog.take()) is not None:
             ready = {one: why for one, why in due.items() if one not in reading}
-            assert "add" in ready[taken] or not any("add" in why for why in ready.values())
+            changed_first = "add" in ready[taken] or not any("add" in why for why in ready.values())
+            assert changed_first or order[-3:] == [{"add"}] * 3
             reading[taken] = due.pop(taken)
+            order.append(reading[taken])
         elif what == "done":
             backlog.done(name)
             reading.pop(name, None)
@@ -115,3 +149,17 @@ def test_G9_each_name_waits_once_and_is_read_after_its_last_change(steps: list[t
         assert bool(backlog) == bool(due.keys() - reading.keys())
         assert backlog.is_quiet == (not any("add" in why for why in waiting))
         assert backlog.is_swept == (not any("sweep" in why for why in waiting))
+
+
+def test_G9_a_sweep_gets_on_whatever_changes_meanwhile() -> None:
+    backlog = Backlog()
+    backlog.sweep(["s1", "s2", "s3"])
+    order = list[str]()
+    for number in range(12):
+        backlog.add([f"c{number}", f"d{number}"])
+        name = backlog.take()
+        assert name is not None
+        backlog.done(name)
+        order.append(name[0])
+    assert "".join(order).replace("d", "c") == "cccscccscccs"
+    assert backlog.is_swept

@@ -12,14 +12,17 @@ from msgspec.structs import replace
 from isthmus.adapters.consul.records import PassedBy, Reading
 from isthmus.adapters.consul.view import Doubt, View
 from isthmus.adapters.consul.wire import Checked
-from isthmus.adapters.kept import EMPTY_KEPT_SECONDS
+from isthmus.adapters.kept import EMPTY_KEPT_SECONDS, Kept
 from isthmus.registry import codes
 from isthmus.registry.model import Refusal
 from tests.registries.recorder import Recorder
 from tests.unit.consul_answers import RULES, check, reading
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from isthmus.adapters.consul.wire import Key
+    from isthmus.registry.model import Service
 
 
 def synced(**readings: Reading) -> tuple[View, Recorder]:
@@ -77,6 +80,34 @@ def test_CO7_an_old_status_takes_nobody_away_and_one_that_acls_leave_over_is_tru
     view.take("web", reading(("a", "1")), Doubt.OLD)
     report(view, sink)
     assert len(sink.addresses("app:web")) == 4, "better news is believed"
+
+
+def test_CO8_what_a_node_that_can_be_seen_lacks_is_gone_though_acls_hide_others() -> None:
+    view, sink = synced(web=reading(("a", "1"), ("a", "2"), ("b", "1"), ("c", "1"), ("z", "1")))
+    view.take("web", reading(("a", "2")), Doubt.HIDDEN)
+    report(view, sink)
+    assert sink.addresses("app:web") == ["10.0.0.122:80", "10.0.0.97:80", "10.0.0.98:80", "10.0.0.99:80"]
+    assert view.differing([Checked(node, "1", "web") for node in "bcz"] + [Checked("a", "2", "web")]) == set()
+    view.see_nodes({"a", "b"})
+    view.take("web", reading(("a", "2")), Doubt.HIDDEN)
+    report(view, sink)
+    assert sink.addresses("app:web") == ["10.0.0.122:80", "10.0.0.97:80", "10.0.0.99:80"], "c and z may be hidden"
+    view.take("web", reading(), Doubt.HIDDEN)
+    report(view, sink)
+    assert len(sink.addresses("app:web")) == 3, "the service itself may be hidden"
+
+
+def test_CO8_a_node_that_was_seen_before_an_instance_was_missed_may_be_hidden_by_now() -> None:
+    view, sink = synced(web=reading(("a", "1"), ("b", "1")))
+    view.see_nodes({"a", "b"})
+    for _ in range(2):
+        view.take("web", reading(("a", "1")), Doubt.HIDDEN)
+        report(view, sink)
+        assert len(sink.addresses("app:web")) == 2
+    view.see_nodes({"a"})
+    view.take("web", reading(("a", "1")), Doubt.HIDDEN)
+    report(view, sink)
+    assert len(sink.addresses("app:web")) == 2
 
 
 def test_CO10_a_service_of_which_few_are_healthy_is_kept() -> None:
@@ -219,6 +250,45 @@ def test_a_service_that_cannot_be_read_keeps_its_state_and_is_shown() -> None:
     report_all(view, sink)
     assert sink.refused == {"web": (), "never-read": ()}
     assert view.names == {"web"}
+
+
+def test_a_service_that_cannot_be_read_and_is_gone_is_forgotten() -> None:
+    view, sink = synced(web=reading(("a", "1")), db=reading(("b", "1")))
+    refusal = Refusal(codes.GARBLED, "nonsense")
+    for name in ("web", "never-read"):
+        view.cannot_read(name, refusal)
+    view.see_names(None)
+    report_all(view, sink)
+    assert sink.addresses("app:web") == ["10.0.0.97:80"], "what is listed may not be all"
+    view.see_names({"db"})
+    for name in ("web", "never-read"):
+        view.cannot_read(name, refusal)
+    report_all(view, sink)
+    assert sink.refused == {"web": (), "never-read": ()}
+    assert (sink.addresses("app:web"), view.names) == ([], {"web", "db"})
+    view.see_names({"db", "web"})
+    view.cannot_read("web", refusal)
+    report(view, sink)
+    assert sink.refused["web"] == (refusal,)
+
+
+def test_G9_what_several_build_at_the_same_time_is_built_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    built: list[str] = []
+
+    class Counting(Kept[str]):
+        def take(self, place: str, read: Mapping[str, Service], now: float) -> list[Service]:
+            built.append(place)
+            return super().take(place, read, now)
+
+    monkeypatch.setattr("isthmus.adapters.consul.view.Kept", Counting)
+    view = View(RULES)
+    names = [f"s{number}" for number in range(1000)]
+    for name in names:
+        view.take(name, reading(("a", name)))
+    builders = [view.build(0.0) for _ in range(16)]
+    while builders:
+        builders = [one for one in builders if next(one, "end") != "end"]
+    assert sorted(built) == sorted(names)
 
 
 def test_a_service_that_was_empty_for_long_leaves_nothing_behind() -> None:
