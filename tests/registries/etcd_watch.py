@@ -11,10 +11,14 @@ from isthmus.adapters.etcd.adapter import EtcdAdapter
 from isthmus.adapters.etcd.options import EtcdOptions, EtcdPrefix
 from isthmus.adapters.supervise import Backoff, supervise
 from tests.registries.recorder import Recorder
+from tests.rig.proxy import proxy_to
 from tests.rig.wait import wait_for_async
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from tests.rig.etcd import Etcd
+    from tests.rig.proxy import Proxy
 
 TIMEOUT = 120.0
 # A test on a busy machine must not take a slow answer for none.
@@ -74,3 +78,34 @@ async def until_stale(recorder: Recorder, *words: str) -> str:
         return said if said and all(word in said for word in words) else None
 
     return await wait_for_async(reason, TIMEOUT, f"stale: {words}")
+
+
+class Lists:
+    """The lists that are made: `made` counts them, and while `allowed` is not set those that begin wait."""
+
+    def __init__(self) -> None:
+        self.made = 0
+        self.allowed = asyncio.Event()
+        self.allowed.set()
+
+
+def register(server: Etcd, *instances: str, name: str = "web") -> None:
+    for instance in instances:
+        server.gateway.put(f"rpc/{name}/{instance}", instance)
+
+
+def deregister(server: Etcd, *instances: str, name: str = "web") -> None:
+    for instance in instances:
+        server.gateway.delete(f"rpc/{name}/{instance}")
+
+
+@asynccontextmanager
+async def proxied(server: Etcd) -> AsyncIterator[tuple[Proxy, Watched]]:
+    """Watch a server over a network that can be cut."""
+    async with proxy_to("127.0.0.1", server.port) as proxy, watching(f"http://{proxy.address}") as seen:
+        yield proxy, seen
+
+
+async def break_contact(proxy: Proxy, seen: Watched) -> None:
+    proxy.cut()
+    await until_stale(seen)

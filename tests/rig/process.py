@@ -22,9 +22,10 @@ T = TypeVar("T")
 
 START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 120.0
-# Below the range that the kernel takes the ports of outgoing connections from; two runs side by side share it.
+# Below the range that the kernel takes the ports of outgoing connections from; three runs side by side share it.
 _ALL_PORTS = range(20000, 32000)
-PORTS = {"gw0": _ALL_PORTS[:6000], "gw1": _ALL_PORTS[6000:]}.get(os.environ.get("PYTEST_XDIST_WORKER", ""), _ALL_PORTS)
+_SHARES = {f"gw{number}": _ALL_PORTS[number * 4000 : (number + 1) * 4000] for number in range(3)}
+PORTS = _SHARES.get(os.environ.get("PYTEST_XDIST_WORKER", ""), _ALL_PORTS)
 
 _given_ports: set[int] = set()
 

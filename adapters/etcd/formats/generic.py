@@ -92,6 +92,8 @@ def _place(text: str, port: object) -> tuple[str, int | None]:
     authority = authority_of(text)
     if port is None or port == "":
         usual = _URL_PORTS.get(scheme.lower()) if mark and _is_bare(authority) else None
+        if usual is None and authority and _is_bare(authority):
+            raise RecordError(codes.BAD_PORT, "there is an address and no port: `fields` can say where that is")
         return (bare_address(authority), usual) if usual else (text, None)
     host = authority if _is_bare(authority) else authority.rpartition(":")[0]
     return bare_address(host), _port(port)
