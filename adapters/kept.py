@@ -80,3 +80,9 @@ class Kept(Generic[Place]):
                 if gone & services.keys():
                     self._places[place] = {key: one for key, one in services.items() if key not in gone}
         return expired
+
+    def forget_long_empty(self, now: float) -> None:
+        """Forget the services that have been empty for an hour, and the places where nothing else was."""
+        if self.drop_long_empty(now):
+            for place in [place for place in self._places if not self._places[place]]:
+                self.forget(place)

@@ -9,8 +9,9 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from bench.figures import Timing, cpu_seconds, rss_mib, say, timed, timings_summary
-from bench.subscriber import subscriber
+from bench.figures import Timing, cpu_seconds, say, timed, timings_summary
+from bench.forms import measure_form
+from bench.subscriber import holds, lacks
 from tests.rig import build
 from tests.rig.bridge import Bridge
 from tests.rig.consul import Consul
@@ -40,36 +41,15 @@ async def measure(directory: Path, services: int, instances: int, changes: int) 
         server.put_node(_SPARE_NODE, "10.49.0.1")
         say(f"{services} x {instances} registered in {time.monotonic() - started:.1f} s")
         result: dict[str, object] = {"services": services, "instances": instances, "load": os.getloadavg()[0]}
+        source = {"kind": "consul", "name": "consul", "address": server.url}
         for form in ("delta", "sotw"):
-            result[form] = await _measure_form(directory / form, server, services, changes, form)
+            change = partial(_change, server, services, changes)
+            result[form] = await measure_form(directory / form, source, services, form, change)
         result["requests"] = await _requests(directory / "requests", server, services)
         return result
 
 
-async def _measure_form(directory: Path, server: Consul, services: int, changes: int, form: str) -> dict[str, object]:
-    bridge = Bridge(directory, [{"kind": "consul", "name": "consul", "address": server.url}])
-    started = time.monotonic()
-    bridge.launch()
-    try:
-        async with subscriber(bridge.address, delta=form == "delta") as one:
-            first = await one.until(lambda data: data.count(b"-service.mesh") >= services)
-            served = {
-                "served_seconds": round(first.at - started, 2),
-                "first_response_bytes": first.size,
-                "rss_mib": round(rss_mib(bridge.pid), 1),
-                "cpu_seconds": round(cpu_seconds(bridge.pid), 2),
-            }
-            say(f"{form}: {served}")
-            cpu = cpu_seconds(bridge.pid)
-            figures = await _change(server, one, services, changes)
-            used = (cpu_seconds(bridge.pid) - cpu) / max(1, changes * len(figures))
-            more = {"rss_mib_after": round(rss_mib(bridge.pid), 1), "cpu_ms_per_change": round(used * 1000, 1)}
-            return {**served, **figures, **more}
-    finally:
-        bridge.stop()
-
-
-async def _change(server: Consul, one: RawSubscriber, services: int, changes: int) -> dict[str, object]:
+async def _change(server: Consul, services: int, changes: int, one: RawSubscriber) -> tuple[dict[str, object], int]:
     """Register an instance, change it in every way, and take it away, again and again."""
     chance = random.Random(7)
     timings: dict[str, list[Timing]] = {}
@@ -79,16 +59,16 @@ async def _change(server: Consul, one: RawSubscriber, services: int, changes: in
         put = partial(server.put, _SPARE_NODE, name, f"bench-{index}", address=address)
         here, moved = _marker(address, 8080), _marker(address, 8081)
         steps: list[tuple[str, Callable[[], object], Callable[[bytes], bool]]] = [
-            ("registered, passing", put, partial(_holds, here)),
-            ("critical", partial(put, status="critical"), partial(_lacks, here)),
-            ("passing", put, partial(_holds, here)),
-            ("other port", partial(put, port=8081), partial(_holds, moved)),
-            ("deregistered", partial(server.remove, _SPARE_NODE, f"bench-{index}"), partial(_lacks, moved)),
+            ("registered, passing", put, partial(holds, here)),
+            ("critical", partial(put, status="critical"), partial(lacks, here)),
+            ("passing", put, partial(holds, here)),
+            ("other port", partial(put, port=8081), partial(holds, moved)),
+            ("deregistered", partial(server.remove, _SPARE_NODE, f"bench-{index}"), partial(lacks, moved)),
         ]
         for what, write, wanted in steps:
             await asyncio.sleep(chance.uniform(*_BETWEEN_CHANGES))
             await timed(write, one, wanted, timings.setdefault(what, []))
-    return {what: timings_summary(those) for what, those in timings.items()}
+    return {what: timings_summary(those) for what, those in timings.items()}, sum(map(len, timings.values()))
 
 
 def _marker(address: str, port: int) -> bytes:
@@ -96,14 +76,6 @@ def _marker(address: str, port: int) -> bytes:
     number = bytes([port & 127 | 128, port >> 7])
     entry = b"\x0a\x04http\x10" + number
     return address.encode() + b"\x12" + bytes([len(entry)]) + entry
-
-
-def _holds(marker: bytes, data: bytes) -> bool:
-    return marker in data
-
-
-def _lacks(marker: bytes, data: bytes) -> bool:
-    return marker not in data
 
 
 async def _requests(directory: Path, server: Consul, services: int) -> dict[str, object]:

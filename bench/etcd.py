@@ -11,11 +11,11 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING
 
-from bench.figures import Timing, cpu_seconds, rss_mib, say, timed, timings_summary
+from bench.figures import Timing, say, timed, timings_summary
+from bench.forms import measure_form
 from bench.load import host
-from bench.subscriber import subscriber
+from bench.subscriber import holds, lacks
 from tests.rig import build
-from tests.rig.bridge import Bridge
 from tests.rig.etcd import Etcd
 
 if TYPE_CHECKING:
@@ -36,8 +36,10 @@ async def measure(directory: Path, services: int, instances: int, changes: int) 
         server.gateway.fill(_keys(services, instances))
         say(f"{services} x {instances} registered in {time.monotonic() - started:.1f} s")
         result: dict[str, object] = {"services": services, "instances": instances, "load": os.getloadavg()[0]}
+        source = {"kind": "etcd", "name": "etcd", "address": server.url, "prefixes": {_PREFIX: {"format": "grpc"}}}
         for form in ("delta", "sotw"):
-            result[form] = await _measure_form(directory / form, server, services, changes, form)
+            change = partial(_change, server, services, changes)
+            result[form] = await measure_form(directory / form, source, services, form, change)
         return result
 
 
@@ -58,31 +60,7 @@ def _value(address: str) -> str:
     return json.dumps({"Op": 0, "Addr": address, "Metadata": {"version": "v1", "zone": "z1", "weight": 100}})
 
 
-async def _measure_form(directory: Path, server: Etcd, services: int, changes: int, form: str) -> dict[str, object]:
-    source = {"kind": "etcd", "name": "etcd", "address": server.url, "prefixes": {_PREFIX: {"format": "grpc"}}}
-    bridge = Bridge(directory, [source])
-    started = time.monotonic()
-    bridge.launch()
-    try:
-        async with subscriber(bridge.address, delta=form == "delta") as one:
-            first = await one.until(lambda data: data.count(b"-service.mesh") >= services)
-            served = {
-                "served_seconds": round(first.at - started, 2),
-                "first_response_bytes": first.size,
-                "rss_mib": round(rss_mib(bridge.pid), 1),
-                "cpu_seconds": round(cpu_seconds(bridge.pid), 2),
-            }
-            say(f"{form}: {served}")
-            cpu = cpu_seconds(bridge.pid)
-            figures = await _change(server, one, services, changes)
-            used = (cpu_seconds(bridge.pid) - cpu) / max(1, 2 * changes)
-            more = {"rss_mib_after": round(rss_mib(bridge.pid), 1), "cpu_ms_per_change": round(used * 1000, 1)}
-            return {**served, **figures, **more}
-    finally:
-        bridge.stop()
-
-
-async def _change(server: Etcd, one: RawSubscriber, services: int, changes: int) -> dict[str, object]:
+async def _change(server: Etcd, services: int, changes: int, one: RawSubscriber) -> tuple[dict[str, object], int]:
     """Add and remove an instance again and again."""
     chance = random.Random(7)
     adds: list[Timing] = []
@@ -94,18 +72,15 @@ async def _change(server: Etcd, one: RawSubscriber, services: int, changes: int)
         key = _key(chance.randrange(services), f"{address}:50990")
         await asyncio.sleep(chance.uniform(*_BETWEEN_CHANGES))
         put = partial(server.gateway.put, key, _value(f"{address}:50990"))
-        received = await timed(put, one, partial(_holds, marker), adds)
+        received = await timed(put, one, partial(holds, marker), adds)
         sizes.append(received.size)
         await asyncio.sleep(chance.uniform(*_BETWEEN_CHANGES))
         delete = partial(server.gateway.delete, key)
-        await timed(delete, one, partial(_lacks, marker), removals)
+        await timed(delete, one, partial(lacks, marker), removals)
     bytes_per_change = statistics.median(sizes) if sizes else 0
-    return {"add": timings_summary(adds), "remove": timings_summary(removals), "bytes_per_change": bytes_per_change}
-
-
-def _holds(marker: bytes, data: bytes) -> bool:
-    return marker in data
-
-
-def _lacks(marker: bytes, data: bytes) -> bool:
-    return marker not in data
+    figures: dict[str, object] = {
+        "add": timings_summary(adds),
+        "remove": timings_summary(removals),
+        "bytes_per_change": bytes_per_change,
+    }
+    return figures, len(adds) + len(removals)

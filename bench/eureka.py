@@ -16,7 +16,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 from bench.figures import cpu_seconds, rss_mib, say, summary
-from bench.subscriber import subscriber
+from bench.subscriber import holds, lacks, subscriber
 from tests.rig import build
 from tests.rig.bridge import Bridge
 from tests.rig.eureka import Eureka, app_name
@@ -122,9 +122,9 @@ async def _change(server: Eureka, one: RawSubscriber, apps: int, setting: _Setti
         app, ip = app_name(chance.randrange(apps)), f"10.250.{index >> 8}.{index & 255}"
         marker = ip.encode() + b"\x12"  # the address, and the tag of the next field
         await asyncio.sleep(chance.uniform(0, setting.poll))
-        adds.append(await _timed(partial(server.register, app, ip, ip=ip), one, partial(_holds, marker)))
+        adds.append(await _timed(partial(server.register, app, ip, ip=ip), one, partial(holds, marker)))
         await asyncio.sleep(chance.uniform(0, setting.poll))
-        removals.append(await _timed(partial(server.cancel, app, ip), one, partial(_lacks, marker)))
+        removals.append(await _timed(partial(server.cancel, app, ip), one, partial(lacks, marker)))
         say(f"change {index + 1}: {adds[-1].seconds:.2f} s added, {removals[-1].seconds:.2f} s removed")
     asked = [_monotonic(request) for request in server.requests()]
     return {
@@ -132,14 +132,6 @@ async def _change(server: Eureka, one: RawSubscriber, apps: int, setting: _Setti
         "add": _summaries(adds, asked),
         "remove": _summaries(removals, asked),
     }
-
-
-def _holds(marker: bytes, data: bytes) -> bool:
-    return marker in data
-
-
-def _lacks(marker: bytes, data: bytes) -> bool:
-    return marker not in data
 
 
 async def _timed(write: Callable[[], object], one: RawSubscriber, wanted: Callable[[bytes], bool]) -> _Timing:

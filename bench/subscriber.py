@@ -91,3 +91,13 @@ async def subscriber(address: str, *, delta: bool) -> AsyncIterator[RawSubscribe
             finally:
                 reading.cancel()
                 call.cancel()
+
+
+def holds(marker: bytes, data: bytes) -> bool:
+    """Tell whether a response has a marker."""
+    return marker in data
+
+
+def lacks(marker: bytes, data: bytes) -> bool:
+    """Tell whether a response lacks a marker."""
+    return marker not in data

@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING
 
 from bench import load
 from bench.figures import Timing, cpu_seconds, rss_mib, say, timed, timings_summary
-from bench.subscriber import subscriber
+from bench.subscriber import holds, lacks, subscriber
 from tests.rig import build
 from tests.rig.process import free_port
 from tests.rig.zookeeper import ZooKeeper
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from kazoo.client import KazooClient
@@ -89,20 +88,12 @@ async def _change(client: KazooClient, one: RawSubscriber, interfaces: int, chan
         path = f"/dubbo/{name}/providers/{load.provider_node(name, address, 20990)}"
         await asyncio.sleep(chance.uniform(*_BETWEEN_CHANGES))
         create = partial(client.create, path, ephemeral=True)
-        received = await timed(create, one, _holds(marker), adds)
+        received = await timed(create, one, partial(holds, marker), adds)
         sizes.append(received.size)
         await asyncio.sleep(chance.uniform(*_BETWEEN_CHANGES))
-        await timed(partial(client.delete, path), one, _lacks(marker), removals)
+        await timed(partial(client.delete, path), one, partial(lacks, marker), removals)
     return {
         "add": timings_summary(adds),
         "remove": timings_summary(removals),
         "bytes_per_change": statistics.median(sizes),
     }
-
-
-def _holds(marker: bytes) -> Callable[[bytes], bool]:
-    return lambda data: marker in data
-
-
-def _lacks(marker: bytes) -> Callable[[bytes], bool]:
-    return lambda data: marker not in data

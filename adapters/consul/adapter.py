@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from isthmus.adapters.consul.client import TOKEN_HEADER, ConsulClient
 from isthmus.adapters.consul.records import rules_of
 from isthmus.adapters.consul.view import View
 from isthmus.adapters.consul.watch import Restored, Watch
-from isthmus.adapters.servers import ACL, service_urls
+from isthmus.adapters.servers import ACL, Servers
 from isthmus.adapters.web import web_session
-from isthmus.registry.errors import SourceDenied, SourceError, SourceUnavailable
+from isthmus.registry.errors import SourceError
 
 if TYPE_CHECKING:
     import aiohttp
@@ -34,7 +35,7 @@ class ConsulAdapter:
         self._options = options
         self._rules = rules_of(options)
         self._view = View(self._rules)
-        self._server = 0
+        self._servers = Servers(options.address, ACL)
 
     async def run(self, sink: Sink) -> None:
         """Watch one server until it fails; the next run begins with the next one.
@@ -46,12 +47,12 @@ class ConsulAdapter:
         options = self._options
         headers = {TOKEN_HEADER: options.token} if options.token else None
         async with web_session(options.ca, headers=headers, cert_file=options.cert, key_file=options.key) as session:
-            client = await self._connect(session)
+            client = await self._servers.first_good(partial(self._connect, session))
             try:
                 while True:
                     await self._watch(client, sink)
             except SourceError:
-                self._server += 1
+                self._servers.pass_on()
                 raise
 
     async def _watch(self, client: ConsulClient, sink: Sink) -> None:
@@ -65,26 +66,8 @@ class ConsulAdapter:
                 raise
             _log.warning("%s: %s", self._options.name, error)
 
-    async def _connect(self, session: aiohttp.ClientSession) -> ConsulClient:
-        """Return the client of the first server, from the one whose turn it is, that answers and knows a leader."""
-        urls = self._urls()
-        failures: list[SourceError] = []
-        for _ in urls:
-            client = ConsulClient(session, urls[self._server % len(urls)], self._options)
-            try:
-                await client.check_leader()
-            except SourceError as error:
-                failures.append(error)
-                self._server += 1
-            else:
-                return client
-        reason = "; ".join(map(str, failures))
-        if all(isinstance(error, SourceDenied) for error in failures):
-            raise SourceDenied(reason)
-        raise SourceUnavailable(reason)
-
-    def _urls(self) -> tuple[str, ...]:
-        try:
-            return service_urls(self._options.address, ACL)
-        except ValueError as error:
-            raise SourceError(f"the address cannot be used: {error}") from error
+    async def _connect(self, session: aiohttp.ClientSession, url: str) -> ConsulClient:
+        """Return the client of a server that answers and knows a leader. Raises SourceError: it does not."""
+        client = ConsulClient(session, url, self._options)
+        await client.check_leader()
+        return client

@@ -168,9 +168,7 @@ class Keys:
         self._changed.clear()
         self._report_refused(sink, generation)
         # What has been empty for long is left out, and so withdrawn.
-        if self._kept.drop_long_empty(now):
-            for place in [place for place in self._kept.places if not self._kept.services(place)]:
-                self._kept.forget(place)
+        self._kept.forget_long_empty(now)
         return self._kept.everything()
 
     def _report_refused(self, sink: Sink, generation: int) -> None:

@@ -10,14 +10,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from functools import partial
 from typing import TYPE_CHECKING
 
 from isthmus.adapters.eureka.client import EurekaClient
 from isthmus.adapters.eureka.records import Reading, overdue, read_in_pieces, rules_of
 from isthmus.adapters.eureka.view import View
-from isthmus.adapters.servers import LOGIN, service_urls
+from isthmus.adapters.servers import LOGIN, Servers
 from isthmus.adapters.web import web_session
-from isthmus.registry.errors import SourceDenied, SourceError, SourceUnavailable
+from isthmus.registry.errors import SourceError, SourceUnavailable
 
 if TYPE_CHECKING:
     import aiohttp
@@ -43,7 +44,7 @@ class EurekaAdapter:
         self._options = options
         self._rules = rules_of(options)
         self._view = View(self._rules)
-        self._server = 0
+        self._servers = Servers(options.address, LOGIN)
 
     async def run(self, sink: Sink) -> None:
         """Poll until cancelled.
@@ -54,38 +55,20 @@ class EurekaAdapter:
         options = self._options
         async with web_session(options.ca, options.username, options.password) as session:
             while True:
-                connection = await self._connect(session, sink)
+                connection = await self._servers.first_good(partial(self._connect, session, sink))
                 try:
                     await connection.follow()
                 except SourceError as error:
                     _log.info("%s: %s", options.name, error)
                     sink.stale(connection.generation, str(error))
-                    self._server += 1
+                    self._servers.pass_on()
 
-    async def _connect(self, session: aiohttp.ClientSession, sink: Sink) -> Connection:
-        """Read everything from the server that was good last, or from the next one that is (EU5)."""
-        urls = self._urls()
-        failures: list[SourceError] = []
-        for _ in urls:
-            client = EurekaClient(session, urls[self._server % len(urls)])
-            connection = Connection(client, sink, self._view, self._rules, self._options)
-            try:
-                await connection.begin()
-            except SourceError as error:
-                failures.append(error)
-                self._server += 1
-            else:
-                return connection
-        reason = "; ".join(map(str, failures))
-        if all(isinstance(error, SourceDenied) for error in failures):
-            raise SourceDenied(reason)
-        raise SourceUnavailable(reason)
-
-    def _urls(self) -> tuple[str, ...]:
-        try:
-            return service_urls(self._options.address, LOGIN)
-        except ValueError as error:
-            raise SourceError(f"the address cannot be used: {error}") from error
+    async def _connect(self, session: aiohttp.ClientSession, sink: Sink, url: str) -> Connection:
+        """Read everything from a server (EU5). Raises SourceError: it cannot be read."""
+        client = EurekaClient(session, url)
+        connection = Connection(client, sink, self._view, self._rules, self._options)
+        await connection.begin()
+        return connection
 
 
 class Connection:

@@ -114,9 +114,7 @@ class View:
         self._changed.clear()
         self._report_refused(sink, generation)
         # What has been empty for long is left out, and so withdrawn.
-        if self._kept.drop_long_empty(now):
-            for name in [name for name in self._kept.places if not self._kept.services(name)]:
-                self._kept.forget(name)
+        self._kept.forget_long_empty(now)
         return sink.sync(generation, self._kept.everything())
 
     def _note(self, changes: list[Change]) -> int:

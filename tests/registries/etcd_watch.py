@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from isthmus.adapters.etcd.adapter import EtcdAdapter
 from isthmus.adapters.etcd.options import EtcdOptions, EtcdPrefix
-from isthmus.adapters.supervise import Backoff, supervise
 from tests.registries.recorder import Recorder
+from tests.registries.watching import TIMEOUT, Quick, supervised, until_stale
 from tests.rig.proxy import proxy_to
 from tests.rig.wait import wait_for_async
 
@@ -20,16 +20,22 @@ if TYPE_CHECKING:
     from tests.rig.etcd import Etcd
     from tests.rig.proxy import Proxy
 
-TIMEOUT = 120.0
+__all__ = [
+    "TIMEOUT",
+    "Lists",
+    "Watched",
+    "break_contact",
+    "deregister",
+    "proxied",
+    "register",
+    "served",
+    "until",
+    "until_stale",
+    "watching",
+]
+
 # A test on a busy machine must not take a slow answer for none.
 PATIENT = 20.0
-
-
-class Quick(Backoff):
-    """Starts an adapter anew after at most half a second: how long a real one waits is tested elsewhere."""
-
-    def pause(self, ran_for: float) -> float:
-        return super().pause(ran_for + 60.0)
 
 
 class Watched(Recorder):
@@ -47,12 +53,8 @@ async def watching(address: str, prefix: str = "rpc/", **options: object) -> Asy
     fields: dict[str, object] = {"address": address, "prefixes": prefixes, "timeout": PATIENT, **options}
     adapter = EtcdAdapter(EtcdOptions(name="etcd", **fields))  # type: ignore[arg-type]
     recorder = Watched(adapter)
-    async with asyncio.TaskGroup() as tasks:
-        running = tasks.create_task(supervise("etcd", adapter, recorder, Quick(random.Random())))
-        try:
-            yield recorder
-        finally:
-            running.cancel()
+    async with supervised("etcd", adapter, recorder, Quick(random.Random())):
+        yield recorder
 
 
 def served(recorder: Recorder, name: str) -> list[str]:
@@ -68,16 +70,6 @@ async def until(recorder: Recorder, name: str, *expected: str) -> None:
         TIMEOUT,
         f"{name} at {expected}, seen {served(recorder, name)} {recorder.history[-5:]}",
     )
-
-
-async def until_stale(recorder: Recorder, *words: str) -> str:
-    """Wait until contact is lost for a reason with these words; return the reason."""
-
-    def reason() -> str | None:
-        said = recorder.stale_reason
-        return said if said and all(word in said for word in words) else None
-
-    return await wait_for_async(reason, TIMEOUT, f"stale: {words}")
 
 
 class Lists:

@@ -74,3 +74,15 @@ def test_forgetting_a_place_names_its_services() -> None:
     assert sorted(kept.forget("place")) == [key for key, one in read_of({"a.x": 1}).items()]
     assert list(kept.places) == ["other"]
     assert kept.services("place") == {}
+
+
+def test_a_place_is_forgotten_with_its_last_service_that_was_long_empty() -> None:
+    kept: Kept[str] = Kept()
+    kept.take("place", read_of({"a.x": 1}), 0.0)
+    kept.take("place", {}, 10.0)
+    kept.take("other", read_of({"b.x": 1}), 0.0)
+
+    kept.forget_long_empty(10.0 + EMPTY_KEPT_SECONDS)
+    assert set(kept.places) == {"place", "other"}
+    kept.forget_long_empty(11.0 + EMPTY_KEPT_SECONDS)
+    assert set(kept.places) == {"other"}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from isthmus.adapters.servers import ACL, LOGIN, service_urls
+from isthmus.adapters.servers import ACL, LOGIN, Servers, service_urls
+from isthmus.registry.errors import SourceDenied, SourceError, SourceUnavailable
 
 
 @pytest.mark.parametrize(
@@ -61,3 +62,37 @@ def test_an_address_that_cannot_be_used_without_paths(address: str, text: str) -
     with pytest.raises(ValueError, match=text) as raised:
         service_urls(address, ACL, paths=False)
     assert "secret" not in str(raised.value)
+
+
+async def test_the_server_in_use_is_begun_with_and_the_next_one_where_it_fails() -> None:
+    servers = Servers("http://a:1,http://b:2,http://c:3", ACL)
+    asked: list[str] = []
+
+    async def begin(url: str) -> str:
+        asked.append(url)
+        if "a" in url.removeprefix("http"):
+            raise SourceDenied("a refuses us")
+        return url
+
+    assert await servers.first_good(begin) == "http://b:2"
+    assert await servers.first_good(begin) == "http://b:2"
+    servers.pass_on()
+    assert servers.current() == "http://c:3"
+    assert asked == ["http://a:1", "http://b:2", "http://b:2"]
+
+
+@pytest.mark.parametrize("second", [SourceDenied, SourceUnavailable])
+async def test_where_all_servers_fail_it_is_said_of_each_why(second: type[SourceError]) -> None:
+    faults = iter([SourceDenied("no rights"), second("not there")])
+
+    async def begin(_: str) -> None:
+        raise next(faults)
+
+    with pytest.raises(second) as failed:
+        await Servers("http://a:1,http://b:2", ACL).first_good(begin)
+    assert str(failed.value) == "no rights; not there"
+
+
+async def test_an_address_that_cannot_be_used_is_a_fault_of_the_source() -> None:
+    with pytest.raises(SourceError, match="server 1 has something after its port"):
+        Servers("http://a:1/path", ACL, paths=False).current()
