@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.rig import build
+from tests.rig import build, kubeconform
 from tests.rig.bridge import Bridge
 from tests.rig.consul import Consul, ConsulPair
 from tests.rig.consul_spring import ConsulSpringClient
@@ -22,6 +22,7 @@ from tests.rig.envoy import Envoy
 from tests.rig.etcd import Etcd, EtcdCluster
 from tests.rig.etcd_writers import EtcdWriters
 from tests.rig.eureka import Eureka, pair
+from tests.rig.istioctl import istioctl as run_istioctl
 from tests.rig.istiod import Istiod
 from tests.rig.nacos import Nacos
 from tests.rig.nacos_spring import NacosSpringClient
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
     from contextlib import AbstractContextManager
     from pathlib import Path
+    from subprocess import CompletedProcess
 
     from kazoo.client import KazooClient
 
@@ -159,6 +161,20 @@ def istiod(parts: Parts, tmp_path: Path, running: Callable[[Istiod], Istiod]) ->
         return running(Istiod(tmp_path / "istiod", *arguments, **options))
 
     return start
+
+
+@pytest.fixture
+def istioctl(parts: Parts) -> Callable[..., CompletedProcess[str]]:
+    """Give the function that runs an istioctl command without Kubernetes."""
+    parts.need("istioctl")
+    return run_istioctl
+
+
+@pytest.fixture
+def manifest_faults(parts: Parts) -> Callable[..., list[str]]:
+    """Give the function that checks manifests against Kubernetes' schemas; its arguments are files."""
+    parts.need("kubeconform", "kube-schemas")
+    return kubeconform.faults
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.rig.cache import cached, fingerprint, say
+from tests.rig.kube_schemas import write_schemas
 from tests.rig.tools import GO_ENVIRONMENT, BuildError, MissingToolError, go_tool, pip_install, run, tool
 
 if TYPE_CHECKING:
@@ -96,6 +97,23 @@ def _go_binary(name: str, *, package: str, sources: Mapping[str, Path], versions
     return Part(name, {**module, **sources}, make, (LINKER_FLAGS, *GO_ENVIRONMENT.values()))
 
 
+def kube_schemas_part(name: str, module: str, *kinds: str) -> Part:
+    """Return a part of JSON schemas: of these definitions in the OpenAPI document of `k8s.io/kubernetes@VERSION`."""
+
+    def make(workplace: Path) -> Path:
+        # A cache of its own, which goes with the workplace: all else in this module is of no use here.
+        modules = workplace / "modules"
+        environment = {**GO_ENVIRONMENT, "GOFLAGS": "-mod=mod -modcacherw", "GOMODCACHE": str(modules)}
+        go = go_tool(_toolchain(RIG / "go" / "kubeconform" / "go.mod"))
+        run(name, [go, "mod", "download", module], workplace, environment)
+        schemas = workplace / "schemas"
+        write_schemas(modules / module / "api" / "openapi-spec" / "swagger.json", kinds, schemas)
+        return schemas
+
+    script = RIG / "kube_schemas.py"
+    return Part(name, {script.name: script}, make, (module, *kinds))
+
+
 def debian_part(name: str, *packages: str) -> Part:
     """Return a part of Debian packages, unpacked and not installed; `PACKAGE=VERSION`, with `*` in the version."""
 
@@ -164,8 +182,26 @@ PARTS = {
         go_part("istiod-1.31", source="istiod-1.31", versions="istiod-1.31"),
         go_part("adsprobe-1.31", source="adsprobe", versions="istiod-1.31"),
         go_part("istiod-1.29", source="istiod-1.29", versions="istiod-1.29"),
+        go_part("istiod-1.26", source="istiod-1.29", versions="istiod-1.26"),
+        go_part("istiod-1.24", source="istiod-1.29", versions="istiod-1.24"),
+        go_part("istiod-1.21", source="istiod-1.29", versions="istiod-1.21"),
         go_part("adsprobe-1.21", source="adsprobe", versions="adsprobe-1.21"),
         go_tool_part("consul", "github.com/hashicorp/consul"),
+        go_tool_part("istioctl", "istio.io/istio/istioctl/cmd/istioctl"),
+        go_tool_part("kubeconform", "github.com/yannh/kubeconform/cmd/kubeconform"),
+        kube_schemas_part(
+            "kube-schemas",
+            "k8s.io/kubernetes@v1.33.0",
+            "io.k8s.api.apps.v1.Deployment",
+            "io.k8s.api.core.v1.ConfigMap",
+            "io.k8s.api.core.v1.Namespace",
+            "io.k8s.api.core.v1.Pod",
+            "io.k8s.api.core.v1.Secret",
+            "io.k8s.api.core.v1.Service",
+            "io.k8s.api.core.v1.ServiceAccount",
+            "io.k8s.api.networking.v1.NetworkPolicy",
+            "io.k8s.api.policy.v1.PodDisruptionBudget",
+        ),
     )
 }
 

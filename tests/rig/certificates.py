@@ -1,7 +1,11 @@
-"""A certificate authority of the test's own, and certificates that it signed: a server's, a client's."""
+"""A certificate authority of the test's own, and certificates that it signed: a server's, a client's.
+
+`MountedSecret` is how Kubernetes shows them to a process, and how it changes them.
+"""
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING
 
 from tests.rig.tools import run, tool
@@ -11,8 +15,10 @@ if TYPE_CHECKING:
 
 KEYSTORE_PASSWORD = "changeit"
 VALID_DAYS = "30"
+NAMES = "DNS:localhost,IP:127.0.0.1"
 # An EC key is made at once; an RSA key can take a second.
-_NEW_KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
+NO_PASSWORD = "-nodes"
+_NEW_KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", NO_PASSWORD)
 _CONFIGURATION = """\
 [req]
 distinguished_name = name
@@ -27,7 +33,7 @@ basicConstraints = critical,CA:false
 keyUsage = critical,digitalSignature
 # Servers show it to each other as clients, too: etcd's JSON gateway, for one, to etcd.
 extendedKeyUsage = serverAuth,clientAuth
-subjectAltName = DNS:localhost,IP:127.0.0.1
+{names}
 subjectKeyIdentifier = hash
 authorityKeyIdentifier = keyid
 [client]
@@ -58,20 +64,48 @@ class Certificates:
         self.keystore_file = directory / "server.p12"
         self._make()
 
+    def issue(self, name: str, *, names: str = NAMES, key: tuple[str, ...] = _NEW_KEY) -> tuple[Path, Path]:
+        """Issue another certificate of a server, as NAME.pem and NAME.key, and return the two.
+
+        names: its subjectAltNames as OpenSSL writes them; empty: it has none. key: OpenSSL's options for its key.
+        """
+        certificate, key_file = self._directory / f"{name}.pem", self._directory / f"{name}.key"
+        self._configure(names)
+        self._sign("server", name, certificate, key_file, key)
+        return certificate, key_file
+
+    def issue_by_itself(self, name: str) -> tuple[Path, Path]:
+        """Issue a certificate of a server that no authority vouches for, as NAME.pem and NAME.key."""
+        certificate, key_file = self._directory / f"{name}.pem", self._directory / f"{name}.key"
+        self._issue("server", name, certificate, key_file)
+        return certificate, key_file
+
+    def _configure(self, names: str) -> None:
+        line = f"subjectAltName = {names}" if names else ""
+        (self._directory / "openssl.cnf").write_text(_CONFIGURATION.format(names=line))
+
     def _make(self) -> None:
-        (self._directory / "openssl.cnf").write_text(_CONFIGURATION)
+        self._configure(NAMES)
         self._issue("authority", "rig authority", self.ca_file, self._ca_key)
         self._sign("server", "localhost", self.cert_file, self.key_file)
         pair = ("-in", self.cert_file, "-inkey", self.key_file, "-certfile", self.ca_file)
         self._openssl("pkcs12", "-export", *pair, "-out", self.keystore_file, "-passout", f"pass:{KEYSTORE_PASSWORD}")
 
-    def _sign(self, section: str, name: str, certificate: Path, key: Path) -> None:
-        self._issue(section, name, certificate, key, "-CA", self.ca_file, "-CAkey", self._ca_key)
+    def _sign(self, section: str, name: str, certificate: Path, key: Path, new_key: tuple[str, ...] = _NEW_KEY) -> None:
+        self._issue(section, name, certificate, key, new_key, "-CA", self.ca_file, "-CAkey", self._ca_key)
 
-    def _issue(self, section: str, name: str, certificate: Path, key: Path, *signed_by: str | Path) -> None:
+    def _issue(
+        self,
+        section: str,
+        name: str,
+        certificate: Path,
+        key: Path,
+        new_key: tuple[str, ...] = _NEW_KEY,
+        *signed_by: str | Path,
+    ) -> None:
         configuration = ("-config", "openssl.cnf", "-extensions", section, "-subj", f"/CN={name}")
         files = ("-keyout", key, "-out", certificate)
-        self._openssl("req", "-x509", "-days", VALID_DAYS, *_NEW_KEY, *configuration, *files, *signed_by)
+        self._openssl("req", "-x509", "-days", VALID_DAYS, *new_key, *configuration, *files, *signed_by)
 
     def _openssl(self, *arguments: str | Path) -> None:
         run("certificates", [tool("openssl", "openssl"), *map(str, arguments)], self._directory)
@@ -88,3 +122,31 @@ class ClientCertificates(Certificates):
     def _make(self) -> None:
         super()._make()
         self._sign("client", "rig client", self.client_cert_file, self.client_key_file)
+
+
+class MountedSecret:
+    """A directory as Kubernetes mounts a Secret: each file is a link through `..data`, which leads to all of one issue.
+
+    certificate, key, client_ca: the paths that a process is given.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        self._directory = directory
+        self._numbers = itertools.count(1)
+        self.certificate = directory / "tls.crt"
+        self.key = directory / "tls.key"
+        self.client_ca = directory / "ca.crt"
+        for path in (self.certificate, self.key, self.client_ca):
+            path.symlink_to(f"..data/{path.name}")
+
+    def show(self, certificate: bytes, key: bytes, client_ca: bytes = b"") -> None:
+        """Show this from now on: the link is swapped, so nobody sees a half of it at any one moment."""
+        issue = self._directory / f"..issue-{next(self._numbers)}"
+        issue.mkdir()
+        for path, data in ((self.certificate, certificate), (self.key, key), (self.client_ca, client_ca)):
+            (issue / path.name).write_bytes(data)
+            (issue / path.name).chmod(0o600)
+        new = self._directory / "..data_tmp"
+        new.symlink_to(issue.name)
+        new.replace(self._directory / "..data")

@@ -32,6 +32,10 @@ class Proxy:
         for writer in self._writers:
             writer.transport.abort()
 
+    def retarget(self, host: str, port: int) -> None:
+        """Forward the connections to come to another server."""
+        self._target = (host, port)
+
     def heal(self) -> None:
         """Let connections through again."""
         self._open = True

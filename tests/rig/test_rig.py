@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 import pytest
@@ -12,12 +13,14 @@ from kazoo.retry import KazooRetry
 from tests.rig import envoy as envoy_module
 from tests.rig.adsprobe import AdsProbe
 from tests.rig.dubbo import GREETING, ORDER
+from tests.rig.istiod import mesh_config
 from tests.rig.process import Process, ProcessError, free_port
 from tests.rig.wait import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+    from subprocess import CompletedProcess
 
     from kazoo.client import KazooClient
 
@@ -76,7 +79,7 @@ def test_a_killed_provider_is_registered_until_its_session_expires(
     wait_for(lambda: not providers(registry, GREETING), TIMEOUT, "expiry of the provider's session")
 
 
-@pytest.mark.parametrize("version", ["1.31", "1.29"])
+@pytest.mark.parametrize("version", ["1.31", "1.29", "1.26", "1.24", "1.21"])
 def test_istiod_serves_Envoy_without_Kubernetes(
     version: Version, istiod: Callable[..., Istiod], envoy: Callable[..., Envoy]
 ) -> None:
@@ -85,6 +88,47 @@ def test_istiod_serves_Envoy_without_Kubernetes(
     proxy = envoy(control_plane.xds_port)
     assert proxy.endpoints("no.such.host") == set()
     assert control_plane.debug("syncz")
+    assert control_plane.cpu_seconds() > 0
+
+
+def test_a_source_of_istiod_may_have_TLS_settings_of_its_own() -> None:
+    tls = {"mode": "SIMPLE", "caCertificates": "PEM"}
+    whole = {"address": "k8s://"}
+    sources = mesh_config(["127.0.0.1:1", whole], "127.0.0.1:2", tls)["configSources"]
+    assert sources == [{"address": "xds://127.0.0.1:1", "tlsSettings": tls}, whole]
+    assert mesh_config(["127.0.0.1:1"], "127.0.0.1:2")["configSources"] == [{"address": "xds://127.0.0.1:1"}]
+
+
+def test_istioctl_asks_a_control_plane_without_Kubernetes(
+    istiod: Callable[..., Istiod], istioctl: Callable[..., CompletedProcess[str]]
+) -> None:
+    control_plane = istiod(settings={"ENABLE_DEBUG_ENDPOINT_AUTH": "false"})
+    asked = istioctl("proxy-status", f"--xds-address={control_plane.xds_address}", "--plaintext")
+    assert asked.returncode == 0, asked.stderr
+    assert asked.stdout.split() == ["NAME", "CLUSTER", "ISTIOD", "VERSION", "SUBSCRIBED", "TYPES"]
+    nobody = istioctl("proxy-status", f"--xds-address=127.0.0.1:{free_port()}", "--plaintext")
+    assert nobody.returncode == 1
+    assert "connection refused" in nobody.stderr
+
+
+def test_a_manifest_is_checked_as_strictly_as_Kubernetes_would(
+    manifest_faults: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    budget: dict[str, Any] = {
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": {"name": "isthmus"},
+        "spec": {"maxUnavailable": 1, "selector": {"matchLabels": {"app": "isthmus"}}},
+    }
+    good, misspelt, unknown = (tmp_path / name for name in ("good.json", "misspelt.json", "unknown.json"))
+    good.write_text(json.dumps(budget))
+    misspelt.write_text(json.dumps({**budget, "spec": {"maxUnavailible": 1}}))
+    unknown.write_text(json.dumps({**budget, "apiVersion": "policy/v9"}))
+    assert manifest_faults(good) == []
+    (fault,) = manifest_faults(good, misspelt)
+    assert fault.startswith(f"{misspelt} PodDisruptionBudget isthmus: ")
+    assert "maxUnavailible" in fault
+    assert "could not find schema" in manifest_faults(unknown)[0]
 
 
 def test_istiod_without_its_source_ends_with_its_log_in_the_failure(
