@@ -32,6 +32,7 @@ class SourceOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     locality: `region/zone/subzone` of every endpoint of this source; empty: not said.
     network: Istio network of every endpoint of this source; empty: not said.
     export_to: namespaces that see the services; empty: Istio's default, all.
+    revisions: Istio revisions that get the services, and no other subscriber does; empty: every subscriber (X60).
     allow: CIDRs whose addresses pass although the house rules refuse them (loopback, link-local and so on: T05).
     """
 
@@ -44,6 +45,7 @@ class SourceOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     locality: str = ""
     network: str = ""
     export_to: tuple[str, ...] = ()
+    revisions: tuple[str, ...] = ()
     allow: tuple[str, ...] = ()
 
 

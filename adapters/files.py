@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import msgspec
 from msgspec import Struct
@@ -67,6 +67,10 @@ class FileEndpoint(Struct, frozen=True, forbid_unknown_fields=True):
     network: str = ""
 
 
+# A revision becomes the value of a label that decides who sees the service at all.
+_Revision: TypeAlias = Annotated[str, msgspec.Meta(pattern="^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")]
+
+
 class FileService(Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
     """A service as a file says it; `namespace` is the source's unless given."""
 
@@ -75,6 +79,7 @@ class FileService(Struct, frozen=True, forbid_unknown_fields=True, rename="camel
     endpoints: tuple[FileEndpoint, ...] = ()
     namespace: str = ""
     export_to: tuple[str, ...] = ()
+    revisions: tuple[_Revision, ...] = ()
 
 
 class FileContent(Struct, frozen=True, forbid_unknown_fields=True):
@@ -195,6 +200,7 @@ def _service(service: FileService, default_namespace: str) -> Service:
         ports=tuple(Port(one.number, one.name, one.protocol, one.target_port) for one in service.ports),
         endpoints=tuple(_endpoint(endpoint, numbers) for endpoint in service.endpoints),
         export_to=service.export_to,
+        revisions=service.revisions,
     )
 
 

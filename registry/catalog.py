@@ -8,7 +8,7 @@ others. It has no clock and does no I/O: `now` is monotonic seconds, given by wh
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from msgspec.structs import replace
 
@@ -23,7 +23,18 @@ from isthmus.registry.vips import Vips
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-Change = tuple[str, ServiceEntry | None]
+
+class Change(NamedTuple):
+    """A resource that changed, `entry` None for one that is gone.
+
+    contributions: what `entry` is merged from, and address: its virtual address, for who may see a part of it only
+    (`restrict`).
+    """
+
+    name: str
+    entry: ServiceEntry | None
+    contributions: tuple[Contribution, ...] = ()
+    address: str | None = None
 
 
 class SourceState:
@@ -86,6 +97,8 @@ class Catalog:
         self._sources: dict[str, SourceState] = {}
         self._by_resource: dict[str, dict[tuple[int, str], str]] = {}
         self._entries: dict[str, ServiceEntry] = {}
+        # What views may tell apart of a resource that is the same as a whole.
+        self._visible: dict[str, object] = {}
         self._conflicts: dict[str, tuple[tuple[str, Refusal], ...]] = {}
         self._dirty: set[str] = set()
         self._listeners: list[Callable[[], None]] = []
@@ -187,13 +200,17 @@ class Catalog:
         """
         changes: list[Change] = []
         for name in sorted(self._dirty):
-            entry = self._rebuild(name)
-            if entry != self._entries.get(name):
-                changes.append((name, entry))
-                if entry is None:
-                    del self._entries[name]
-                else:
-                    self._entries[name] = entry
+            change = self._rebuild(name)
+            visible = _visible(change)
+            if change.entry == self._entries.get(name) and visible == self._visible.get(name):
+                continue
+            changes.append(change)
+            if change.entry is None:
+                del self._entries[name]
+                self._visible.pop(name)
+            else:
+                self._entries[name] = change.entry
+                self._visible[name] = visible
         self._dirty.clear()
         return changes
 
@@ -266,7 +283,7 @@ class Catalog:
                 source.refused_total[codes.TOO_MANY] += 1
             return
         source.overflow.discard(service.key)
-        admitted = admit(service, source.policy)
+        admitted = admit(service, source.policy, known)
         if known == admitted:
             return
         if known is not None:
@@ -298,13 +315,14 @@ class Catalog:
             for listener in self._listeners:
                 listener()
 
-    def _rebuild(self, name: str) -> ServiceEntry | None:
+    def _rebuild(self, name: str) -> Change:
         contributions = self.contributions(name)
         if not contributions:
             self._vips.release(name)
             self._conflicts.pop(name, None)
-            return None
-        merged = merge(contributions, self._vip(name, contributions))
+            return Change(name, None)
+        address = self._vip(name, contributions)
+        merged = merge(contributions, address)
         unacceptable = self._unacceptable(merged.entry, contributions)
         refused = (*merged.refused, *unacceptable)
         if refused:
@@ -312,7 +330,8 @@ class Catalog:
         else:
             self._conflicts.pop(name, None)
         # What istiod would not take never goes out; like istiod, we then keep what was good before (X62).
-        return self._entries.get(name) if unacceptable else merged.entry
+        entry = self._entries.get(name) if unacceptable else merged.entry
+        return Change(name, entry, tuple(contributions), address)
 
     def _unacceptable(self, entry: ServiceEntry, contributions: list[Contribution]) -> list[tuple[str, Refusal]]:
         first = contributions[0]
@@ -325,6 +344,15 @@ class Catalog:
     def _vip(self, name: str, contributions: list[Contribution]) -> str | None:
         wanted = any(self._sources[one.source].policy.vip for one in contributions)
         return self._vips.address(name) if wanted else None
+
+
+def _visible(change: Change) -> object:
+    """Return what decides who may see a resource, and what of it."""
+    if change.entry is None:
+        return None
+    if len(change.contributions) > 1:
+        return change.contributions
+    return [(one.source, one.service.revisions) for one in change.contributions]
 
 
 def resource_name(service: Service) -> str:

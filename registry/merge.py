@@ -24,9 +24,12 @@ from isthmus.registry.names import printable, short_hash
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from isthmus.registry.model import Pairs
+
 EMPTY_LABEL = ("isthmus.io/empty", "true")
 SHARED_ADDRESS_LABEL = "isthmus.io/shared-addresses"
 IDENTITY_ANNOTATION = "isthmus.io/service"
+REVISION_LABEL = "istio.io/rev"
 
 
 class Contribution(Struct, frozen=True):
@@ -56,10 +59,12 @@ def merge(contributions: Sequence[Contribution], vip: str | None) -> Merged:
     first = next((one.service for one in contributions if one.service.endpoints), contributions[0].service)
     held: dict[tuple[str, object], _Held] = {}
     refused: list[tuple[str, Refusal]] = []
+    served: list[Service] = []
     for source, service in ((one.source, one.service) for one in contributions):
         if conflict := _conflict(first, service):
             refused.append((source, conflict))
             continue
+        served.append(service)
         for endpoint in sorted(service.endpoints, key=_endpoint_key):
             place = (endpoint.workload.address, endpoint.workload.ports)
             one = _Held(source, endpoint, service.usual_weight)
@@ -70,7 +75,7 @@ def merge(contributions: Sequence[Contribution], vip: str | None) -> Merged:
                 refused.append((source, Refusal(codes.DUPLICATE, reason, endpoint.record)))
     origins = _origins(sorted(held.values(), key=lambda one: _endpoint_key(one.endpoint)))
     workloads = tuple(endpoint.workload for _, endpoint in origins)
-    return Merged(_entry(first, workloads, vip), origins, tuple(refused))
+    return Merged(_entry(first, workloads, vip, _revision(served)), origins, tuple(refused))
 
 
 class _Held(Struct, frozen=True):
@@ -100,7 +105,18 @@ def _weighted(one: _Held) -> Endpoint:
     )
 
 
-def _entry(service: Service, endpoints: tuple[WorkloadEntry, ...], vip: str | None) -> ServiceEntry:
+def _revision(served: Sequence[Service]) -> Pairs:
+    """Return the label by which istiod too leaves alone what is for another revision (X60).
+
+    It compares the label with its one revision to the letter, so where there are several there is none: that the
+    others get nothing is seen to by the views (mcp/views.py).
+    """
+    revisions = {service.revisions for service in served}
+    only = next(iter(revisions)) if len(revisions) == 1 else ()
+    return ((REVISION_LABEL, only[0]),) if len(only) == 1 else ()
+
+
+def _entry(service: Service, endpoints: tuple[WorkloadEntry, ...], vip: str | None, revision: Pairs) -> ServiceEntry:
     return ServiceEntry(
         namespace=service.namespace,
         name=service.host,
@@ -109,7 +125,7 @@ def _entry(service: Service, endpoints: tuple[WorkloadEntry, ...], vip: str | No
         ports=service.ports,
         endpoints=endpoints,
         export_to=service.export_to,
-        labels=_labels(endpoints),
+        labels=tuple(sorted((*_labels(endpoints), *revision))),
         annotations=((IDENTITY_ANNOTATION, printable(service.identity)),),
     )
 

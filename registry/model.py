@@ -83,6 +83,7 @@ class Service(Struct, frozen=True, gc=False):
     `key` is the source's own name of it, unique within the source; `identity` is the name that the same service has
     in any source: two services that share a host and differ in identity are a conflict and never merged.
     `usual_weight` is what an endpoint whose weight is not said is worth on the scale of the source's weights.
+    `revisions` are the Istio revisions that get it; empty: every subscriber does.
     """
 
     key: str
@@ -94,6 +95,7 @@ class Service(Struct, frozen=True, gc=False):
     refused: tuple[Refusal, ...] = ()
     export_to: tuple[str, ...] = ()
     usual_weight: int = 1
+    revisions: tuple[str, ...] = ()
 
 
 def pairs(mapping: dict[str, str]) -> Pairs:

@@ -56,18 +56,25 @@ class Policy(Struct, frozen=True):
     export_to: tuple[str, ...] = ()
     allow: tuple[str, ...] = ()
     settle: float = 0.0
+    revisions: tuple[str, ...] = ()
 
 
-def admit(service: Service, policy: Policy) -> Service:
-    """Return the service as it may be published: its good endpoints, and a refusal for everything left out."""
+def admit(service: Service, policy: Policy, known: Service | None = None) -> Service:
+    """Return the service as it may be published: its good endpoints, and a refusal for everything left out.
+
+    known: what was admitted of it last, by the same policy; an endpoint that is the same passes again unlooked at.
+    """
     if fault := forbidden_host(service.host) or forbidden_namespace(service.namespace):
         refusal = Refusal(codes.INVALID_HOST, fault, service.key)
         return replace(service, endpoints=(), refused=(*service.refused, refusal))
     refused = list(service.refused)
     port_names = frozenset(port.name for port in service.ports)
     admitted: list[Endpoint] = []
+    passed = frozenset(known.endpoints) if known is not None and known.ports == service.ports else frozenset()
     for endpoint in service.endpoints:
-        if (found := refuse_endpoint(endpoint, port_names, policy)) is not None:
+        if endpoint in passed:
+            admitted.append(endpoint)
+        elif (found := refuse_endpoint(endpoint, port_names, policy)) is not None:
             refused.append(found)
         else:
             admitted.append(_as_published(endpoint, policy, refused))
@@ -80,6 +87,7 @@ def admit(service: Service, policy: Policy) -> Service:
         endpoints=tuple(admitted),
         refused=tuple(refused),
         export_to=policy.export_to or service.export_to,
+        revisions=policy.revisions or service.revisions,
     )
 
 

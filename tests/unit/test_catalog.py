@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -12,6 +14,9 @@ from isthmus.registry.model import Port, Service, ServiceEntry
 from isthmus.registry.policy import Policy
 from isthmus.registry.vips import Vips
 from tests.unit.builders import endpoint, service
+
+if TYPE_CHECKING:
+    from isthmus.registry.merge import Contribution
 
 
 def catalog(*sources: str, required: bool = True) -> Catalog:
@@ -187,6 +192,7 @@ class CatalogMachine(RuleBasedStateMachine):
         self.catalog = catalog("zk", "nacos")
         self.said: dict[str, dict[str, Service]] = {"zk": {}, "nacos": {}}
         self.told: dict[str, ServiceEntry] = {}
+        self.made_of: dict[str, tuple[Contribution, ...]] = {}
 
     @rule(name=st.sampled_from(["zk", "nacos"]), services=st.lists(SERVICES, unique_by=lambda one: one.key))
     def sync(self, name: str, services: list[Service]) -> None:
@@ -209,12 +215,14 @@ class CatalogMachine(RuleBasedStateMachine):
 
     @rule()
     def take(self) -> None:
-        for name, entry in self.catalog.take_changes():
-            assert entry != self.told.get(name)
-            if entry is None:
-                del self.told[name]
+        for change in self.catalog.take_changes():
+            # The same resource may be made of other contributions, and so be another one in somebody's view.
+            news = (change.entry, change.contributions)
+            assert news != (self.told.get(change.name), self.made_of.pop(change.name, ()))
+            if change.entry is None:
+                del self.told[change.name]
             else:
-                self.told[name] = entry
+                self.told[change.name], self.made_of[change.name] = change.entry, change.contributions
         expected: dict[str, set[str]] = {}
         for services in self.said.values():
             for one in services.values():
