@@ -52,3 +52,5 @@ def configure_logging(level: str, form: LogFormat, stream: TextIO | None = None)
     logging.getLogger("isthmus.kazoo").setLevel(logging.ERROR)
     # It tells of every event.
     logging.getLogger("watchfiles").setLevel(logging.WARNING)
+    # It tells of every header, and with it of every token.
+    logging.getLogger("hpack").setLevel(logging.WARNING)
