@@ -14,7 +14,7 @@ import grpc
 import grpc.aio
 from msgspec import Struct
 
-from isthmus.mcp.server import SERVICE
+from isthmus.mcp.published import ADS
 from isthmus.mcp.shards import SERVICE_ENTRY_URLS
 from isthmus.protos import mcp_pb2, networking_pb2, xds_pb2
 from isthmus.registry.errors import SourceUnavailable
@@ -174,14 +174,42 @@ def _node(revision: str) -> xds_pb2.Node:
     return node
 
 
+class Security(Struct, frozen=True):
+    """How a subscriber knows the server, and the server it: PEM, all optional but the first.
+
+    ca: vouches for the server. server_name: what its certificate must name; empty: the host that is dialled.
+    certificate, key: shown to a server that asks for one.
+    """
+
+    ca: bytes
+    server_name: str = ""
+    certificate: bytes = b""
+    key: bytes = b""
+
+    def channel(self, address: str) -> grpc.aio.Channel:
+        """Open a connection over TLS."""
+        named = [("grpc.ssl_target_name_override", self.server_name)] if self.server_name else []
+        credentials = grpc.ssl_channel_credentials(self.ca, self.key or None, self.certificate or None)
+        return grpc.aio.secure_channel(address, credentials, options=[*_OPTIONS, *named])
+
+
 @asynccontextmanager
 async def subscribe(
-    address: str, types: tuple[str, ...] = ISTIOD_TYPES, *, delta: bool = False, revision: str = ""
+    address: str,
+    types: tuple[str, ...] = ISTIOD_TYPES,
+    *,
+    delta: bool = False,
+    revision: str = "",
+    security: Security | None = None,
 ) -> AsyncIterator[Client]:
-    """Open a stream to `host:port` and subscribe. Raises SourceUnavailable: nobody answers there."""
-    async with grpc.aio.insecure_channel(address, options=_OPTIONS) as channel:
+    """Open a stream to `host:port`, in plaintext without `security`, and subscribe.
+
+    Raises SourceUnavailable: nobody answers there.
+    """
+    opened = security.channel(address) if security else grpc.aio.insecure_channel(address, options=_OPTIONS)
+    async with opened as channel:
         method = "DeltaAggregatedResources" if delta else "StreamAggregatedResources"
-        open_stream: Any = channel.stream_stream(f"/{SERVICE}/{method}", None, None)
+        open_stream: Any = channel.stream_stream(f"/{ADS}/{method}", None, None)
         call: grpc.aio.StreamStreamCall[bytes, bytes] = open_stream()
         client = Client(call, delta=delta)
         try:

@@ -11,7 +11,7 @@ from isthmus.mcp.sotw import WILDCARD
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from isthmus.mcp.shards import ResourceSet
+    from isthmus.mcp.resources import ResourceSet
     from isthmus.protos import xds_pb2
 
 
@@ -60,11 +60,11 @@ class DeltaSession(Session[DeltaWatch]):
         # What the client brings along is compared, not sent again (X29).
         watch.asked -= watch.client_has.keys()
 
-    def due(self, now: float, gap: float, *, push: bool) -> Iterator[Response]:
+    def due(self, now: float, *, push: bool) -> Iterator[Response]:
         """Yield the responses to send now: answers always, changes when `push` says that it is time for a burst."""
         # A copy: while one response is being written, requests may add types.
         for watch in list(self.watches.values()):
-            resources = self._ready(watch, now, gap, push=push)
+            resources = self._ready(watch, now, push=push)
             if resources is None:
                 continue
             changed, removed = self._differences(watch, resources)
@@ -134,14 +134,13 @@ class DeltaSession(Session[DeltaWatch]):
         self, watch: DeltaWatch, resources: ResourceSet, changed: list[str], removed: list[str], now: float
     ) -> Response:
         nonce = self._next_nonce()
-        frames = [resources.frames[name] for name in changed]
-        for frame in frames:
-            watch.client_has[frame.name] = frame.version
+        frames = resources.frames
+        watch.client_has.update((name, frames[name].version) for name in changed)
         for name in removed:
             watch.client_has.pop(name, None)
         watch.asked.clear()
         watch.sent(nonce, resources.version, now)
         watch.sent_count = len(watch.client_has)
-        bodies = [frame.delta for frame in frames]
-        data = delta_response(watch.type_url, resources.version, nonce, bodies, removed, CONTROL_PLANE)
-        return Response(watch.type_url, resources.version, nonce, len(frames), len(removed), data)
+        body = resources.delta(changed)
+        data = delta_response(watch.type_url, resources.version, nonce, body, removed, CONTROL_PLANE)
+        return Response(watch.type_url, resources.version, nonce, len(changed), len(removed), data)

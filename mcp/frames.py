@@ -40,10 +40,10 @@ def sotw_response(type_url: str, version: str, nonce: str, resources: bytes, con
 
 
 def delta_response(
-    type_url: str, version: str, nonce: str, resources: list[bytes], removed: list[str], control_plane: bytes
+    type_url: str, version: str, nonce: str, resources: bytes, removed: list[str], control_plane: bytes
 ) -> bytes:
     """Encode a DeltaDiscoveryResponse around its already framed resources (field 2)."""
-    parts = [text(1, version), *resources, text(4, type_url), text(5, nonce)]
+    parts = [text(1, version), resources, text(4, type_url), text(5, nonce)]
     parts += [field(6, name.encode()) for name in removed]
     parts.append(field(7, control_plane))
     return b"".join(parts)

@@ -15,6 +15,7 @@ class Limits(Struct, frozen=True):
     """
 
     streams: int = 1_000  # X53
+    views: int = 64  # different ones, of all streams together: each costs memory for the names of its resources
     types: int = 64  # X54; on one stream, istiod asks for 16
     request_bytes: int = 32 * 1024 * 1024  # X48
     requests_at_once: int = 1_000  # X51

@@ -1,29 +1,51 @@
-"""When to push: at once after quiet, then in bursts with a rest between them (DESIGN, Publication and shards).
+"""When to push: at once after quiet, then in rounds with a rest between them (DESIGN, Publication and shards).
 
 istiod debounces over all of its sources: changes that keep coming closer together than its 100 ms starve the whole
-mesh of updates for 10 s at a time. So all streams of a process push in one short burst and then rest together. The
-other way round a stream that sends more than any client needs is read no faster than it is allowed (X51).
+mesh of updates for 10 s at a time. So all streams of one subscriber, whatever shards they are of, are pushed to in one
+short round and then rest together, long enough for it to come to quiet. The other way round a stream that sends more
+than any client needs is read no faster than it is allowed (X51).
 """
 
 from __future__ import annotations
 
 DEFAULT_GAP = 0.25
+# More than the 100 ms that istiod waits for quiet before it tells its proxies (PILOT_DEBOUNCE_AFTER).
+_QUIET = 0.15
+# Who takes a second to take a round has half a second for everything else before the next one.
+_REST_SHARE = 0.5
+# One stream that does not acknowledge holds up the others of its subscriber for so long (its own next response: X50).
+_PATIENCE = 2.0
 
 
-class Pacer:
-    """The rest between bursts; times are monotonic seconds."""
+class Rounds:
+    """The rounds of one subscriber; times are monotonic seconds.
+
+    gap: the shortest time from the beginning of a round to that of the next.
+    """
 
     def __init__(self, gap: float = DEFAULT_GAP) -> None:
         self.gap = gap
-        self._last = float("-inf")
+        self._begun = float("-inf")
+        self._rested = float("-inf")
+        self._under_way = False
 
-    def opens_at(self) -> float:
-        """Return the earliest time of the next burst."""
-        return self._last + self.gap
+    def opens_at(self, *, outstanding: bool) -> float:
+        """Return the earliest time of the next round; `outstanding`: a response is not acknowledged yet."""
+        if outstanding and self._under_way:
+            return self._begun + max(self.gap, _PATIENCE if self.gap else 0.0)
+        return max(self._begun + self.gap, self._rested)
 
-    def burst(self, now: float) -> None:
-        """Note a burst."""
-        self._last = now
+    def begin(self, now: float) -> None:
+        """Note that a round begins."""
+        self._begun = now
+        self._under_way = True
+
+    def settle(self, now: float) -> None:
+        """Note that all is acknowledged: what the round changed has been taken, and the rest begins."""
+        if self._under_way:
+            self._under_way = False
+            if self.gap:
+                self._rested = now + max(_QUIET, _REST_SHARE * (now - self._begun))
 
 
 class Allowance:

@@ -1,8 +1,8 @@
 """What both forms of an xDS stream share: who asks, what was sent, what was acknowledged. No I/O, no clock.
 
-A session is fed with requests and asked what is due; it never calls anybody. It serves any type: what it knows of one
-is a `ResourceSet`, found by `lookup`, which gives None for a type that is held back and must stay silent (G2).
-Rules carry the numbers of reference/xds-conformance.md.
+A session is fed with requests and asked what is due. It serves any type: what it knows of one is a `ResourceSet`, found
+by the lookup that a subscriber is given once it said who it is, which gives None for a type that is held back and must
+stay silent (G2). Rules carry the numbers of reference/xds-conformance.md.
 """
 
 from __future__ import annotations
@@ -14,21 +14,24 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from google.protobuf.json_format import MessageToDict
 from msgspec import Struct
 
-from isthmus.mcp.frames import text
+from isthmus.mcp.frames import field, sotw_response, text
 from isthmus.registry.errors import ProtocolError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from isthmus.mcp.limits import Limits
-    from isthmus.mcp.shards import ResourceSet
+    from isthmus.mcp.resources import ResourceSet
     from isthmus.protos import xds_pb2
 
     Lookup = Callable[[str], ResourceSet | None]
+    DebugPages = Callable[[str, Sequence[str]], "DebugAnswer"]
 
 _log = logging.getLogger("isthmus.mcp")
 
 CONTROL_PLANE = text(1, "isthmus")
+# What istioctl asks for, and what begins with it and a slash; istiod asks for none of them.
+DEBUG_TYPE = "istio.io/debug"
 
 
 class Response(Struct, frozen=True):
@@ -40,6 +43,13 @@ class Response(Struct, frozen=True):
     count: int
     removed: int
     data: bytes
+
+
+class DebugAnswer(Struct, frozen=True):
+    """A debug page as xDS carries it: each resource an encoded Any; `control_plane` is the JSON that istioctl shows."""
+
+    resources: Sequence[bytes]
+    control_plane: str
 
 
 class Subscriber(Struct, frozen=True):
@@ -91,15 +101,9 @@ class Watch:
         self.sent_at = now
         self.must_answer = False
 
-    def opens_at(self, gap: float, ack_timeout: float) -> float:
-        """Return when an unasked response may go out: the last one is acknowledged, or given up, and has had its rest.
-
-        A client that takes long to acknowledge gets a longer rest than `gap`, so that it is never busy with us for
-        more than half of its time.
-        """
-        if self.awaiting is not None:
-            return self.sent_at + ack_timeout
-        return self.sent_at + max(gap, 2 * self.ack_seconds)
+    def opens_at(self, ack_timeout: float) -> float:
+        """Return when an unasked response may go out: the last one is acknowledged, or is given up (X50)."""
+        return float("-inf") if self.awaiting is None else self.sent_at + ack_timeout
 
 
 W = TypeVar("W", bound=Watch)
@@ -108,9 +112,14 @@ W = TypeVar("W", bound=Watch)
 class Session(ABC, Generic[W]):
     """The state of one stream, for either form of the protocol."""
 
-    def __init__(self, lookup: Lookup, limits: Limits) -> None:
-        self._lookup = lookup
+    def __init__(
+        self, admit: Callable[[Subscriber], Lookup], limits: Limits, debug_pages: DebugPages | None = None
+    ) -> None:
+        self._admit = admit
+        self._lookup: Lookup = _nothing_yet
         self._limits = limits
+        self._debug_pages = debug_pages
+        self._debug_asked: dict[str, Sequence[str]] = {}
         self._nonces = 0
         self._node_changed = False
         self.subscriber: Subscriber | None = None
@@ -121,7 +130,9 @@ class Session(ABC, Generic[W]):
         if self.subscriber is None:
             if not node.id:
                 raise ProtocolError("INVALID_ARGUMENT", "the first request of a stream must carry a node with an id")
-            self.subscriber = _subscriber(node)
+            subscriber = _subscriber(node)
+            self._lookup = self._admit(subscriber)
+            self.subscriber = subscriber
         elif node.id not in ("", self.subscriber.node_id) and not self._node_changed:
             self._node_changed = True
             _log.warning("a stream of %r now says that it is %r: it stays the first", self.subscriber.node_id, node.id)
@@ -134,32 +145,69 @@ class Session(ABC, Generic[W]):
         self.watches[watch.type_url] = watch
         return watch
 
+    def _ask_debug(self, type_url: str, names: Sequence[str]) -> None:
+        """Note that a debug page is asked for. Raises ProtocolError: there are none on this port."""
+        if self._debug_pages is None:
+            raise ProtocolError(
+                "PERMISSION_DENIED",
+                "the debug pages are not given on this port: ask on one of this machine or with a client certificate, "
+                "or set `debug: always` of the listener",
+            )
+        if len(self.watches) + len(self._debug_asked) >= self._limits.types:
+            raise ProtocolError("INVALID_ARGUMENT", f"more than {self._limits.types} types on one stream")
+        self._debug_asked[type_url] = names
+
+    def _debug_answers(self) -> Iterator[Response]:
+        """Yield the pages that were asked for: each once, never acknowledged and never pushed."""
+        while self._debug_pages is not None and self._debug_asked:
+            type_url = next(iter(self._debug_asked))
+            answer = self._debug_pages(type_url, self._debug_asked.pop(type_url))
+            body = b"".join(field(2, resource) for resource in answer.resources)
+            nonce = self._next_nonce()
+            data = sotw_response(type_url, nonce, nonce, body, text(1, answer.control_plane))
+            yield Response(type_url, nonce, nonce, len(answer.resources), 0, data)
+
     def _next_nonce(self) -> str:
         self._nonces += 1
         return f"{self._nonces:x}"
 
-    def _ready(self, watch: W, now: float, gap: float, *, push: bool) -> ResourceSet | None:
+    def _ready(self, watch: W, now: float, *, push: bool) -> ResourceSet | None:
         """Return the resources of a watch where it may be sent something now, else None."""
-        if not (watch.must_answer or (push and now >= watch.opens_at(gap, self._limits.ack))):
+        if not (watch.must_answer or (push and now >= watch.opens_at(self._limits.ack))):
             return None
         return self._lookup(watch.type_url)
 
-    def retry_at(self, now: float, gap: float) -> float | None:
-        """Return when a stream that has unsent changes should be looked at again without being woken; None: no need."""
-        times = [watch.opens_at(gap, self._limits.ack) for watch in self.watches.values() if self.behind(watch)]
-        return max(now, min(times)) if times else None
+    def opens_at(self) -> float | None:
+        """Return from when on there are unsent changes that may be pushed; None: there are none."""
+        times = [watch.opens_at(self._limits.ack) for watch in self.watches.values() if self.behind(watch)]
+        return min(times, default=None)
+
+    @property
+    def unacknowledged(self) -> bool:
+        """Whether an answer to a response is outstanding."""
+        return any(watch.awaiting is not None for watch in self.watches.values())
 
     @abstractmethod
     def receive(self, request: Any, now: float) -> None:
         """Take one request. Raises ProtocolError: the stream is to be ended with its status."""
 
     @abstractmethod
-    def due(self, now: float, gap: float, *, push: bool) -> Iterator[Response]:
+    def due(self, now: float, *, push: bool) -> Iterator[Response]:
         """Yield the responses to send now: answers always, changes when `push` says that it is time for a burst."""
 
     @abstractmethod
     def behind(self, watch: W) -> bool:
         """Tell whether a watch was not yet sent the present state."""
+
+
+def is_debug(type_url: str) -> bool:
+    """Tell whether a type is none of resources but asks for a debug page."""
+    return type_url == DEBUG_TYPE or type_url.startswith(f"{DEBUG_TYPE}/")
+
+
+def _nothing_yet(type_url: str) -> ResourceSet | None:
+    """Stand for the lookup of a stream that has not said who it is."""
+    raise LookupError(type_url)
 
 
 def _subscriber(node: xds_pb2.Node) -> Subscriber:

@@ -1,7 +1,7 @@
-"""What is published: the encoded resources of each type, and what changed since when.
+"""What is published: every resource encoded once, dealt to shards, and shown to each subscriber as its view allows.
 
-Streams read from here and keep no queue of their own: a stream that was slow asks what changed since the revision it
-knows, so slowness costs it names and never messages (G9).
+A shard under a view is made when the first subscriber asks for it, and kept up to date while one does. Most processes
+have one view for each shard, because all their subscribers are istiods of one revision.
 """
 
 from __future__ import annotations
@@ -10,11 +10,18 @@ import logging
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
+from msgspec import Struct
+
 from isthmus.mcp.encode import Frame, encode_service_entry
+from isthmus.mcp.limits import Limits
+from isthmus.mcp.resources import ResourceSet
+from isthmus.registry.audience import EVERYBODY, Audience, restrict
+from isthmus.registry.errors import ProtocolError, RecordError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    from isthmus.mcp.views import Part, View
     from isthmus.registry.catalog import Change
 
 _log = logging.getLogger("isthmus.mcp")
@@ -23,142 +30,187 @@ SERVICE_ENTRY_URLS = tuple(f"networking.istio.io/{version}/ServiceEntry" for ver
 WORKLOAD_ENTRY_URLS = tuple(f"networking.istio.io/{version}/WorkloadEntry" for version in ("v1", "v1beta1", "v1alpha3"))
 
 
-class ResourceSet:
-    """The resources of one type, by name, with a revision that grows with every change.
-
-    full_state: whether a state-of-the-world response must hold all resources, as it must for every type of istiod's.
-    """
-
-    def __init__(self, *, full_state: bool = True) -> None:
-        self.full_state = full_state
-        self.revision = 0
-        self._frames: dict[str, Frame] = {}
-        # Name -> revision of its last change, the latest last; names that are gone stay until `_forget_gone`.
-        self._changed: dict[str, int] = {}
-        self._floor = 0
-        self._sum = 0
-        self._names: list[str] | None = None
-        self._joined: tuple[int, bytes] | None = None
-
-    @property
-    def frames(self) -> Mapping[str, Frame]:
-        """The resources by name. Read only."""
-        return self._frames
-
-    @property
-    def version(self) -> str:
-        """The version of the whole set: the same wherever the same resources stand, however they came there."""
-        return f"{self._sum:016x}"
-
-    def update(self, changes: Iterable[tuple[str, Frame | None]]) -> bool:
-        """Apply changes, None for a resource that is gone, as one revision; return whether anything is other."""
-        revision = self.revision + 1
-        for name, frame in changes:
-            known = self._frames.get(name)
-            if (known.version if known else None) == (frame.version if frame else None):
-                continue
-            self._replace(name, known, frame)
-            self._changed.pop(name, None)
-            self._changed[name] = revision
-            self.revision = revision
-        if self.revision != revision:
-            return False
-        self._forget_gone()
-        return True
-
-    def changed_since(self, revision: int) -> list[str] | None:
-        """Return the names that changed after `revision`; None where that is too long ago to know."""
-        if revision < self._floor:
-            return None
-        names: list[str] = []
-        for name, changed in reversed(self._changed.items()):
-            if changed <= revision:
-                break
-            names.append(name)
-        return names
-
-    def names(self) -> list[str]:
-        """Return all names in order."""
-        if self._names is None:
-            self._names = sorted(self._frames)
-        return self._names
-
-    def joined(self) -> bytes:
-        """Return all resources as the body of a state-of-the-world response, in the order of their names."""
-        if self._joined is None or self._joined[0] != self.revision:
-            frames = self._frames
-            self._joined = (self.revision, b"".join([frames[name].sotw for name in self.names()]))
-        return self._joined[1]
-
-    def _replace(self, name: str, known: Frame | None, frame: Frame | None) -> None:
-        if known is not None:
-            self._sum ^= _digest(name, known.version)
-        if frame is None:
-            del self._frames[name]
-        else:
-            self._sum ^= _digest(name, frame.version)
-            self._frames[name] = frame
-        if (known is None) != (frame is None):
-            self._names = None
-
-    def _forget_gone(self) -> None:
-        """Keep the log within twice the resources: without this, names that come and go would fill it (G9)."""
-        if len(self._changed) <= 2 * len(self._frames) + 1024:
-            return
-        gone = [name for name in self._changed if name not in self._frames]
-        self._floor = max(self._changed[name] for name in gone)
-        for name in gone:
-            del self._changed[name]
+def shard_index(name: str, count: int) -> int:
+    """Return the shard, from 0, of a resource called `namespace/host`: by a hash of its host, the same for ever."""
+    if count == 1:
+        return 0
+    host = name.rpartition("/")[2]
+    return int.from_bytes(blake2b(host.encode(), digest_size=8).digest()) % count
 
 
-def _digest(name: str, version: str) -> int:
-    return int.from_bytes(blake2b(f"{name}\0{version}".encode(), digest_size=8).digest())
+class Published(Struct, frozen=True, gc=False):
+    """A resource, encoded as who may see all of it is shown it, and what it comes from."""
+
+    frame: Frame
+    change: Change
 
 
 class Shard:
-    """What one port serves: a set for each type that we have, and silence or emptiness for the others.
-
-    Until `open` is called the types that we do have are held: a client that asks for them hears nothing, because an
-    empty answer would delete what it knows (G2). All other types are answered empty at once.
+    """One part of the services under one view: a set for each type that we have, nothing of the others.
 
     others: sets of more types by their URL, fed by whoever made them; the streams know nothing of any type.
     """
 
-    def __init__(self, others: Mapping[str, ResourceSet] | None = None) -> None:
-        service_entries = ResourceSet()
-        workload_entries = ResourceSet()
-        self.service_entries = service_entries
-        self._sets: dict[str, ResourceSet] = {
-            **dict.fromkeys(SERVICE_ENTRY_URLS, service_entries),
-            **dict.fromkeys(WORKLOAD_ENTRY_URLS, workload_entries),
-            **(others or {}),
-        }
+    def __init__(self, part: Part, view: View, publication: Publication) -> None:
+        self.part = part
+        self.view = view
+        self.service_entries = ResourceSet()
+        self.users = 0
+        self._publication = publication
         self._nothing = ResourceSet()
+        workload_entries = ResourceSet()
+        self._sets: dict[str, ResourceSet] = {
+            **dict.fromkeys(SERVICE_ENTRY_URLS, self.service_entries),
+            **dict.fromkeys(WORKLOAD_ENTRY_URLS, workload_entries),
+            **publication.others,
+        }
+
+    @property
+    def held(self) -> bool:
+        """Whether the types that we have are silent still."""
+        return self._publication.held
+
+    def lookup(self, type_url: str) -> ResourceSet | None:
+        """Return the resources of a type; None while they are held."""
+        known = self._sets.get(type_url)
+        if known is None or not self.view.has_kind(type_url):
+            return self._nothing
+        return None if self.held else known
+
+    def take(self, published: Iterable[tuple[str, Published | None]]) -> bool:
+        """Take what changed, as far as it is shown here; return whether anything here is other than before."""
+        part, view = self.part, self.view
+        shown = (
+            (name, one)
+            for name, one in published
+            if shard_index(name, part.count) == part.index and view.has_namespace(name)
+        )
+        return self.service_entries.update(self._framed(shown))
+
+    def _framed(self, published: Iterable[tuple[str, Published | None]]) -> Iterator[tuple[str, Frame | None]]:
+        for name, one in published:
+            if one is None:
+                yield name, None
+                continue
+            try:
+                yield name, seen_by(one, self.view.audience)
+            except RecordError as error:
+                # Like istiod, who would refuse it and keep what it has (X62).
+                _log.warning("resource %r, as %s sees it: %s", name, self.view.audience, error.reason)
+
+
+class Publication:
+    """All resources, and the shards and views that subscribers see of them.
+
+    Until `open` is called the types that we do have are held: a client that asks for them hears nothing, because an
+    empty answer would delete what it knows (G2). All other types are answered empty at once.
+    """
+
+    def __init__(self, others: Mapping[str, ResourceSet] | None = None, limits: Limits | None = None) -> None:
+        self.others = others or {}
         self.held = True
+        self._limits = limits or Limits()
+        self._published: dict[str, Published] = {}
+        self._names: list[str] | None = None
+        self._shards: dict[tuple[Part, View], Shard] = {}
+
+    @property
+    def resources(self) -> Mapping[str, Published]:
+        """Every resource by name. Read only."""
+        return self._published
+
+    def names(self) -> list[str]:
+        """Return the names of all resources, in order."""
+        if self._names is None:
+            self._names = sorted(self._published)
+        return self._names
+
+    @property
+    def shards(self) -> list[Shard]:
+        """What subscribers see now, and what they saw last."""
+        return list(self._shards.values())
 
     def open(self) -> None:
         """Let the held types speak, once the sources are read."""
         self.held = False
 
     def publish(self, changes: Iterable[Change]) -> bool:
-        """Encode and take changed resources; return whether anything is other than before."""
-        return self.service_entries.update(self._encoded(changes))
+        """Encode and take changed resources; return whether a subscriber may have to be told."""
+        published = list(self._encoded(changes))
+        before = len(self._published)
+        for name, one in published:
+            if one is None:
+                self._published.pop(name, None)
+            else:
+                self._published[name] = one
+        if any(one is None for _, one in published) or len(self._published) != before:
+            self._names = None
+        told = [shard.take(published) for shard in self._shards.values()]
+        return any(told)
 
-    def _encoded(self, changes: Iterable[Change]) -> Iterator[tuple[str, Frame | None]]:
-        for name, entry in changes:
-            try:
-                yield name, encode_service_entry(entry) if entry is not None else None
-            except (UnicodeEncodeError, ValueError):
-                # The last good bytes stay, and the others go out (X62, T11).
-                _log.exception("resource %r cannot be encoded", name)
+    def enter(self, part: Part, view: View) -> Shard:
+        """Return a shard under a view, for a subscriber that leaves it by `leave`.
+
+        Raises ProtocolError: subscribers with too many different views are connected.
+        """
+        shard = self._shards.get((part, view))
+        if shard is None:
+            self._forget_unused()
+            views = {view for _, view in self._shards} | {view}
+            if len(views) > self._limits.views:
+                raise ProtocolError("RESOURCE_EXHAUSTED", f"more than {self._limits.views} different views")
+            shard = self._shards[part, view] = Shard(part, view, self)
+            shard.take(self._published.items())
+        shard.users += 1
+        return shard
+
+    def leave(self, shard: Shard) -> None:
+        """Note that a subscriber is gone; the shard stays until room is needed, for it may come back."""
+        shard.users -= 1
 
     def has(self, type_url: str) -> bool:
         """Tell whether a type is one that we have resources of, or could have."""
-        return type_url in self._sets
+        return type_url in SERVICE_ENTRY_URLS or type_url in WORKLOAD_ENTRY_URLS or type_url in self.others
 
-    def lookup(self, type_url: str) -> ResourceSet | None:
-        """Return the resources of a type; None while they are held."""
-        known = self._sets.get(type_url)
-        if known is None:
-            return self._nothing
-        return None if self.held else known
+    def expected(self, view: View) -> dict[str, str]:
+        """Return name and version of each ServiceEntry that a subscriber with a view of all shards should hold."""
+        if not view.has_kind(SERVICE_ENTRY_URLS[0]):
+            return {}
+        seen = (
+            (name, _frame_or_none(one, view.audience))
+            for name, one in self._published.items()
+            if view.has_namespace(name)
+        )
+        return {name: frame.version for name, frame in seen if frame is not None}
+
+    def _forget_unused(self) -> None:
+        for key in [key for key, shard in self._shards.items() if not shard.users]:
+            del self._shards[key]
+
+    def _encoded(self, changes: Iterable[Change]) -> Iterator[tuple[str, Published | None]]:
+        for change in changes:
+            if change.entry is None:
+                yield change.name, None
+                continue
+            try:
+                yield change.name, Published(encode_service_entry(change.entry), change)
+            except (UnicodeEncodeError, ValueError):
+                # The last good bytes stay, and the others go out (X62, T11).
+                _log.exception("resource %r cannot be encoded", change.name)
+
+
+def seen_by(published: Published, audience: Audience) -> Frame | None:
+    """Return a resource as an audience sees it; None: not at all. Raises RecordError: istiod would not take that."""
+    if audience == EVERYBODY:
+        return published.frame
+    entry = restrict(published.change, audience)
+    if entry is published.change.entry:
+        return published.frame
+    return encode_service_entry(entry) if entry is not None else None
+
+
+def _frame_or_none(published: Published, audience: Audience) -> Frame | None:
+    try:
+        return seen_by(published, audience)
+    except RecordError:
+        return None

@@ -9,12 +9,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from isthmus.mcp.frames import sotw_response
-from isthmus.mcp.session import CONTROL_PLANE, Response, Session, Watch
+from isthmus.mcp.session import CONTROL_PLANE, Response, Session, Watch, is_debug
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from isthmus.mcp.shards import ResourceSet
+    from isthmus.mcp.resources import ResourceSet
     from isthmus.protos import xds_pb2
 
 WILDCARD = "*"
@@ -45,6 +45,9 @@ class SotwSession(Session[SotwWatch]):
     def receive(self, request: xds_pb2.DiscoveryRequest, now: float) -> None:
         """Take one request. Raises ProtocolError: the stream is to be ended with its status."""
         self._identify(request.node, request.type_url)
+        if is_debug(request.type_url):
+            self._ask_debug(request.type_url, request.resource_names)
+            return
         watch = self.watches.get(request.type_url)
         if watch is None:
             # The first request of a type subscribes, whatever its nonce and version say (X01 to X03).
@@ -61,11 +64,12 @@ class SotwSession(Session[SotwWatch]):
             self._resubscribe(watch, _read_names(watch, request))
         # Any other nonce answers an older response and is ignored, with its names (X05, X06).
 
-    def due(self, now: float, gap: float, *, push: bool) -> Iterator[Response]:
+    def due(self, now: float, *, push: bool) -> Iterator[Response]:
         """Yield the responses to send now: answers always, changes when `push` says that it is time for a burst."""
+        yield from self._debug_answers()
         # A copy: while one response is being written, requests may add types.
         for watch in list(self.watches.values()):
-            resources = self._ready(watch, now, gap, push=push)
+            resources = self._ready(watch, now, push=push)
             if resources is None or not watch.subscribed:
                 continue
             news = watch.must_answer or self._changed(watch, resources)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-NAMES = ("etcd", "mcp", "nacos", "networking", "xds")
+NAMES = ("etcd", "mcp", "nacos", "networking", "status", "xds")
 
 
 def generate(root: Path, target: Path) -> None:

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import itertools
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from isthmus.mcp.server import Hub, Push, serve
-from isthmus.mcp.shards import ResourceSet, Shard
+from isthmus.mcp.hub import Hub, Push
+from isthmus.mcp.server import Port as ListeningPort
+from isthmus.mcp.server import serve
+from isthmus.mcp.shards import Publication
+from isthmus.mcp.views import Door
+from isthmus.registry.catalog import Change
 from isthmus.registry.model import Pairs, Port, ServiceEntry, WorkloadEntry
 from tests.protocol.stream import ANSWER_WITHIN_S, SOTW, RawStream, connect, open_stream
 from tests.rig.wait import wait_for_async
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable
+    from collections.abc import AsyncIterator, Iterable, Sequence
 
+    from isthmus.mcp.hub import Stream
     from isthmus.mcp.limits import Limits
-    from isthmus.mcp.server import Stream
+    from isthmus.mcp.resources import ResourceSet
     from isthmus.mcp.session import Session, Watch
+    from isthmus.mcp.shards import Shard
 
 PORTS = (Port(80, "http", "HTTP"),)
 
@@ -24,25 +31,38 @@ PORTS = (Port(80, "http", "HTTP"),)
 class Served:
     """A running server and what it serves."""
 
-    def __init__(self, hub: Hub, address: str) -> None:
+    def __init__(self, hub: Hub, addresses: Sequence[str]) -> None:
         self.hub = hub
-        self.address = address
+        self.addresses = addresses
+        self._changes = itertools.count()
+
+    @property
+    def address(self) -> str:
+        """Where the first port is."""
+        return self.addresses[0]
+
+    @property
+    def publication(self) -> Publication:
+        """What is published."""
+        return self.hub.publication
 
     @property
     def shard(self) -> Shard:
-        """What is published."""
-        return self.hub.shard
+        """What all subscribers see, where they all see the same."""
+        (shard,) = self.publication.shards
+        return shard
 
     def publish(self, *entries: ServiceEntry) -> bool:
         """Publish resources as the bridge does, and return whether there was anything to push."""
-        return self._take((f"{entry.namespace}/{entry.name}", entry) for entry in entries)
+        return self.take(Change(f"{entry.namespace}/{entry.name}", entry) for entry in entries)
 
     def withdraw(self, *names: str) -> bool:
         """Withdraw resources, and return whether there was anything to push."""
-        return self._take((name, None) for name in names)
+        return self.take(Change(name, None) for name in names)
 
-    def _take(self, changes: Iterable[tuple[str, ServiceEntry | None]]) -> bool:
-        if changed := self.shard.publish(changes):
+    def take(self, changes: Iterable[Change]) -> bool:
+        """Publish changes, and return whether there was anything to push."""
+        if changed := self.publication.publish(changes):
             self.hub.changed()
         return changed
 
@@ -57,6 +77,15 @@ class Served:
         waiting = [watch.awaiting for session, watch in self._watches() if session.behind(watch)]
         assert waiting
         assert None not in waiting
+
+    async def assert_lives(self, other: RawStream, *, times: int = 3) -> None:
+        """Prove that changes still reach another stream, which is subscribed to `reg/live`."""
+        for number in itertools.islice(self._changes, times):
+            address = f"10.9.{number // 250}.{number % 250 + 1}"
+            self.publish(entry("live", address))
+            answer = await other.read()
+            assert answer.addresses("reg/live") == [address]
+            await other.ack(answer, "reg/live")
 
     async def pushes(self, type_url: str, count: int) -> list[Push]:
         """Return the responses of a type once there are `count`; the client may have one before the server notes it."""
@@ -91,9 +120,9 @@ class Served:
         return [(session, watch) for session in sessions for watch in session.watches.values()]
 
     @asynccontextmanager
-    async def stream(self, form: str = SOTW, **options: int) -> AsyncIterator[RawStream]:
-        """Give a stream on a connection of its own, with options of gRPC's."""
-        async with connect(self.address, **options) as channel:
+    async def stream(self, form: str = SOTW, *, port: int = 0, **options: int) -> AsyncIterator[RawStream]:
+        """Give a stream on a connection of its own to one of the ports, with options of gRPC's."""
+        async with connect(self.addresses[port], **options) as channel:
             stream = open_stream(channel, form)
             try:
                 yield stream
@@ -109,14 +138,18 @@ async def serving(
     others: dict[str, ResourceSet] | None = None,
     held: bool = False,
     drain_seconds: float = 2.0,
+    doors: Sequence[Door] = (Door(),),
 ) -> AsyncIterator[Served]:
-    """Give a server that is open unless `held`; without a gap, so that what is due is due at once."""
-    shard = Shard(others)
-    hub = Hub(shard, gap, limits)
-    async with serve(hub, "127.0.0.1:0", drain_seconds=drain_seconds) as port:
+    """Give a server that is open unless `held`; without a gap, so that what is due is due at once.
+
+    doors: what each of its ports offers; streams go to the first, unless a test opens them elsewhere.
+    """
+    hub = Hub(Publication(others, limits), gap, limits)
+    ports = [ListeningPort("127.0.0.1:0", door) for door in doors]
+    async with serve(hub, ports, drain_seconds=drain_seconds) as numbers:
         if not held:
             hub.open()
-        yield Served(hub, f"127.0.0.1:{port}")
+        yield Served(hub, [f"127.0.0.1:{number}" for number in numbers])
 
 
 def entry(name: str, *addresses: str, labels: Pairs = ()) -> ServiceEntry:

@@ -15,11 +15,13 @@ import grpc
 import grpc.aio
 from msgspec import Struct
 
+from isthmus.mcp.encode import RESOURCE_TYPE
 from isthmus.protos import mcp_pb2, networking_pb2, xds_pb2
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping
 
+    from google.protobuf import any_pb2
     from google.protobuf.message import Message
 
 SERVICE = "envoy.service.discovery.v3.AggregatedDiscoveryService"
@@ -39,6 +41,14 @@ OPTIONS = {
     # gRPC would share one connection between channels with equal options.
     "grpc.use_local_subchannel_pool": 1,
 }
+
+
+def node(**metadata: object) -> xds_pb2.Node:
+    """Make a node like istiod's, with more metadata."""
+    made = xds_pb2.Node()
+    made.CopyFrom(NODE)
+    made.metadata.update(metadata)  # type: ignore[arg-type]
+    return made
 
 
 class Answer(Struct, frozen=True):
@@ -98,9 +108,9 @@ class RawStream(ABC):
         assert isinstance(data, bytes), f"the stream ended: {await self.status()}"
         return self.decode(data)
 
-    async def exchange(self, type_url: str, *names: str) -> Answer:
+    async def exchange(self, type_url: str, *names: str, node: xds_pb2.Node | None = None) -> Answer:
         """Subscribe, read the answer and acknowledge it."""
-        await self.ask(type_url, *names)
+        await self.ask(type_url, *names, node=node)
         answer = await self.read()
         assert answer.type_url == type_url
         await self.ack(answer, *names)
@@ -132,6 +142,14 @@ class RawStream(ABC):
             assert not isinstance(data, bytes), f"instead of the end: {self.decode(data)}"
         except grpc.aio.AioRpcError as error:
             return error.code()
+        return (await self.status())[0]
+
+    async def outlast(self) -> grpc.StatusCode:
+        """Read whatever still comes until the stream ends, and return the status."""
+        with suppress(grpc.aio.AioRpcError):
+            async with asyncio.timeout(ANSWER_WITHIN_S):
+                while isinstance(await self.call.read(), bytes):
+                    pass
         return (await self.status())[0]
 
     def _node(self, node: xds_pb2.Node | None) -> xds_pb2.Node | None:
@@ -170,7 +188,7 @@ class SotwStream(RawStream):
 
     def decode(self, data: bytes) -> Answer:
         response = xds_pb2.DiscoveryResponse.FromString(data)
-        resources = [mcp_pb2.Resource.FromString(one.value) for one in response.resources]
+        resources = [_resource(one) for one in response.resources]
         return Answer(
             response.type_url,
             response.version_info,
@@ -221,9 +239,10 @@ class DeltaStream(RawStream):
 
     def decode(self, data: bytes) -> Answer:
         response = xds_pb2.DeltaDiscoveryResponse.FromString(data)
-        resources = {one.name: mcp_pb2.Resource.FromString(one.resource.value) for one in response.resources}
+        resources = {one.name: _resource(one.resource) for one in response.resources}
         for one in response.resources:
-            assert (one.name, one.version) == (resources[one.name].metadata.name, resources[one.name].metadata.version)
+            metadata = resources[one.name].metadata
+            assert (one.name, one.version) == (metadata.name, metadata.version or one.version)
         return Answer(
             response.type_url,
             response.system_version_info,
@@ -233,6 +252,14 @@ class DeltaStream(RawStream):
             resources,
             data,
         )
+
+
+def _resource(outer: any_pb2.Any) -> mcp_pb2.Resource:
+    """Decode a resource of istiod's, or name one of Envoy's own, which says its name first and has no version."""
+    if outer.type_url == RESOURCE_TYPE:
+        return mcp_pb2.Resource.FromString(outer.value)
+    name = outer.value[2 : 2 + outer.value[1]].decode()
+    return mcp_pb2.Resource(metadata=mcp_pb2.Metadata(name=name), body=outer)
 
 
 @asynccontextmanager

@@ -143,6 +143,8 @@ async def test_X50_without_an_acknowledgement_the_latest_is_pushed_after_a_time(
     await stream.ask(SERVICE_ENTRIES)
     await stream.read()
     first_at = server.sent_at(SERVICE_ENTRIES)
+    # What comes while nothing is awaited but the acknowledgement has to be thought of by itself.
+    await server.assert_silent(stream)
     for address in ("10.0.0.2", "10.0.0.3"):
         server.publish(entry("a", address))
     latest = await stream.read()

@@ -13,21 +13,33 @@ import grpc
 import grpc.aio
 import pytest
 
+from isthmus.mcp.hub import Hub
 from isthmus.mcp.limits import Limits
-from isthmus.mcp.server import Hub, _handlers
-from isthmus.mcp.shards import Shard
+from isthmus.mcp.server import _handlers, _Tasks
+from isthmus.mcp.shards import Publication
+from isthmus.mcp.views import Door
 from isthmus.protos import xds_pb2
 from tests.protocol import http2
 from tests.protocol.proxy import Proxy
 from tests.protocol.served import Served, big_entries, entry, serving
-from tests.protocol.stream import ANSWER_WITHIN_S, DELTA, NODE, SERVICE_ENTRIES, SOTW, RawStream, connect, open_stream
+from tests.protocol.stream import (
+    ANSWER_WITHIN_S,
+    DELTA,
+    FORMS,
+    NODE,
+    SERVICE_ENTRIES,
+    SOTW,
+    RawStream,
+    connect,
+    open_stream,
+)
 from tests.rig.wait import wait_for_async
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from contextlib import AsyncExitStack
 
-    from isthmus.mcp.server import Stream
+    from isthmus.mcp.hub import Stream
 
 # A client that takes 64 KiB of what it does not read, where gRPC's would make room for megabytes on a fast network.
 NARROW = {"http2.bdp_probe": 0, "http2.lookahead_bytes": 65_536}
@@ -46,16 +58,6 @@ async def assert_freed(server: Served, freed: weakref.ref[Stream]) -> None:
         return freed() is None
 
     await wait_for_async(gone, ANSWER_WITHIN_S, "the end of a stream's state")
-
-
-async def assert_lives(server: Served, other: RawStream, *, times: int = 3) -> None:
-    """Prove that changes still reach another stream."""
-    for number in range(times):
-        address = f"10.9.{number}.{len(server.hub.pushes) % 250 + 1}"
-        server.publish(entry("live", address))
-        answer = await other.read()
-        assert answer.addresses("reg/live") == [address]
-        await other.ack(answer, "reg/live")
 
 
 async def test_X43_a_half_closed_stream_ends_well(
@@ -100,7 +102,7 @@ async def test_X44_a_client_that_leaves_in_the_middle_of_a_large_response(
             freed = weakref.ref(await server.subscribed(number))
             leaving.call.cancel()
             await assert_freed(server, freed)
-    await assert_lives(server, other)
+    await server.assert_lives(other)
     assert not faults(caplog)
     # One line each at most, and one about the size.
     assert len([record for record in caplog.records if record.name == "isthmus.mcp"]) <= 6
@@ -120,11 +122,10 @@ async def test_X44_clients_that_leave_at_any_moment_cause_no_flood_of_errors(
                 await leaving.call.done_writing()
             leaving.call.cancel()
     await wait_for_async(lambda: not server.hub.streams, ANSWER_WITHIN_S, "the end of the streams")
-    await server.hub.ended()
     assert not faults(caplog)
 
 
-async def test_X45_a_connection_that_the_network_swallowed_is_found(stack: AsyncExitStack, form: str) -> None:
+async def test_X45_a_connection_that_the_network_swallowed_is_found(stack: AsyncExitStack) -> None:
     # The product's 20 s and 10 s, made short: the first passes in silence, then a ping goes unanswered for the second,
     # which a client on a busy machine must not need for its answers.
     server = await stack.enter_async_context(serving(limits=Limits(keepalive=0.3, keepalive_answer=5.0)))
@@ -132,17 +133,20 @@ async def test_X45_a_connection_that_the_network_swallowed_is_found(stack: Async
     server.publish(entry("live"))
     await other.exchange(SERVICE_ENTRIES, "reg/live")
     proxy = await stack.enter_async_context(Proxy(server.address))
-    swallowed = await stack.enter_async_context(Served(server.hub, proxy.address).stream(form))
-    await swallowed.exchange(SERVICE_ENTRIES)
-    freed = weakref.ref(await server.subscribed(2))
+    freed: list[weakref.ref[Stream]] = []
+    for number, form in enumerate(FORMS, 2):
+        swallowed = await stack.enter_async_context(Served(server.hub, [proxy.address]).stream(form))
+        await swallowed.exchange(SERVICE_ENTRIES)
+        freed.append(weakref.ref(await server.subscribed(number)))
     # Quiet for long: gRPC's default is to send two pings and then no more.
     quiet_since = proxy.forwarded
-    await wait_for_async(lambda: proxy.forwarded >= quiet_since + 8, ANSWER_WITHIN_S, "four pings and their answers")
+    await wait_for_async(lambda: proxy.forwarded >= quiet_since + 16, ANSWER_WITHIN_S, "four pings each, and answers")
     await proxy.freeze()
-    await assert_freed(server, freed)
+    for one in freed:
+        await assert_freed(server, one)
     # A quiet stream whose client does answer pings lived through all of this.
     assert len(server.hub.streams) == 1
-    await assert_lives(server, other)
+    await server.assert_lives(other)
 
 
 PING_EVERY_S = 5.1
@@ -154,10 +158,10 @@ PINGS_AT_MOST = 8
 @asynccontextmanager
 async def default_server() -> AsyncIterator[str]:
     """Give the address of a server that differs from ours in its options alone."""
-    shard = Shard()
-    shard.open()
+    hub = Hub(Publication())
+    hub.open()
     server = grpc.aio.server()
-    server.add_generic_rpc_handlers((_handlers(Hub(shard)),))
+    server.add_generic_rpc_handlers((_handlers(hub, Door(), _Tasks()),))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     try:
@@ -206,7 +210,7 @@ async def test_X49_a_reader_that_stalls_holds_one_response_and_hurts_nobody(
     await slow.ask(SERVICE_ENTRIES)
     opened = await server.subscribed(2)
     tracemalloc.start()
-    await assert_lives(server, other, times=20)
+    await server.assert_lives(other, times=20)
     grown, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     # Twenty changes of five million bytes: a second copy would show.

@@ -9,15 +9,17 @@ import grpc
 import grpc.aio
 import pytest
 
+from isthmus.mcp.hub import Hub
 from isthmus.mcp.limits import Limits
-from isthmus.mcp.server import Hub, serve
-from isthmus.mcp.shards import Shard
+from isthmus.mcp.server import Port, serve
+from isthmus.mcp.shards import Publication
 from isthmus.protos import xds_pb2
 from isthmus.registry.errors import ConfigError
 from tests.protocol.served import Served, big_entries, entry, serving
 from tests.protocol.stream import (
     ANSWER_WITHIN_S,
     DELTA,
+    FORMS,
     NODE,
     SERVICE_ENTRIES,
     SOTW,
@@ -125,18 +127,21 @@ async def send_flood(stream: RawStream, answer: Answer, count: int, *names: str)
     await stream.ask(GATEWAYS)
 
 
-async def test_X52_streams_without_a_first_request_are_closed(stack: AsyncExitStack, form: str) -> None:
+async def test_X52_streams_without_a_first_request_are_closed(stack: AsyncExitStack) -> None:
     # Enough for a client on a busy machine to send its first request in, and all that the others are waited for.
     server = await stack.enter_async_context(serving(limits=Limits(first_request=3.0)))
-    other = await stack.enter_async_context(server.stream(form))
-    await other.exchange(SERVICE_ENTRIES)
+    others = [await stack.enter_async_context(server.stream(form)) for form in FORMS]
+    for other in others:
+        await other.exchange(SERVICE_ENTRIES)
     channel = await stack.enter_async_context(connect(server.address))
-    idle = [open_stream(channel, form) for _ in range(200)]
+    idle = [open_stream(channel, form) for form in FORMS for _ in range(100)]
     assert {await stream.end() for stream in idle} == {grpc.StatusCode.DEADLINE_EXCEEDED}
-    assert len(server.hub.streams) == 1
+    assert len(server.hub.streams) == len(others)
+    assert server.hub.refused == {"DEADLINE_EXCEEDED": len(idle)}
     # One that did ask may be quiet for longer than that.
     server.publish(entry("a"))
-    assert (await other.read()).names == ("reg/a",)
+    for other in others:
+        assert (await other.read()).names == ("reg/a",)
 
 
 async def test_X53_streams_above_the_limit_are_refused_and_the_old_ones_live(stack: AsyncExitStack, form: str) -> None:
@@ -178,5 +183,5 @@ async def test_X55_names_above_the_limit_of_a_request(stack: AsyncExitStack, for
 
 async def test_an_address_that_is_taken_is_named(server: Served) -> None:
     with pytest.raises(ConfigError, match=server.address):
-        async with serve(Hub(Shard()), server.address):
+        async with serve(Hub(Publication()), [Port(server.address)]):
             pytest.fail("two servers share one address")

@@ -8,7 +8,7 @@ import pytest
 
 from isthmus.mcp.client import ISTIOD_TYPES
 from isthmus.mcp.encode import encode_service_entry
-from isthmus.mcp.shards import ResourceSet
+from isthmus.mcp.resources import ResourceSet
 from tests.protocol.served import entry, serving
 from tests.protocol.stream import SERVICE_ENTRIES, Answer, SotwStream
 

@@ -52,7 +52,7 @@ def test_a_delta_response_is_protobufs(
         control_plane=OURS,
     )
     bodies = [frames.delta_resource(name, own, raw(body)) for name, own, body in resources]
-    written = frames.delta_response(type_url, version, nonce, bodies, removed, CONTROL_PLANE)
+    written = frames.delta_response(type_url, version, nonce, b"".join(bodies), removed, CONTROL_PLANE)
     assert written == expected.SerializeToString()
 
 

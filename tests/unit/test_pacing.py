@@ -1,42 +1,72 @@
-"""Bursts: at once after quiet, common to all streams, never closer than the gap; and how fast a stream is read."""
+"""Rounds: at once after quiet, never closer than the gap, never without end; and how fast a stream is read."""
 
 from __future__ import annotations
 
-import asyncio
-import time
-from typing import TYPE_CHECKING
-
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isthmus.mcp.limits import Limits
-from isthmus.mcp.pacing import Allowance, Pacer
-from isthmus.mcp.server import Hub
-from isthmus.mcp.shards import Shard
-from isthmus.mcp.sotw import SotwSession
-from isthmus.registry.errors import ProtocolError
-from tests.rig.wait import wait_for_async
-
-if TYPE_CHECKING:
-    from isthmus.mcp.server import Stream
+from isthmus.mcp.pacing import _PATIENCE, _QUIET, _REST_SHARE, Allowance, Rounds
 
 STEPS = st.lists(st.floats(0, 3), min_size=1, max_size=30)
-WITHIN_S = 120.0
+GAPS = st.floats(0.01, 3)
 
 
-@given(STEPS, st.floats(0.01, 2))
-def test_bursts_keep_their_distance(steps: list[float], gap: float) -> None:
-    pacer = Pacer(gap)
+@given(st.lists(st.tuples(st.floats(0, 3), st.booleans()), max_size=40), GAPS)
+def test_rounds_keep_their_distance_and_wait_for_acknowledgements(steps: list[tuple[float, bool]], gap: float) -> None:
+    rounds = Rounds(gap)
     now = 100.0
-    assert pacer.opens_at() <= now, "the first goes out at once"
-    last = None
+    assert rounds.opens_at(outstanding=False) <= now, "the first goes out at once"
+    rounds.begin(now)
+    begun, settled = now, None
+    for step, acknowledges in steps:
+        now += step
+        opens_at = rounds.opens_at(outstanding=settled is None)
+        if settled is None:
+            patience_ends = begun + max(gap, _PATIENCE)
+            assert opens_at == patience_ends, "what is outstanding is waited for, and not without end"
+        else:
+            rested = settled + max(_QUIET, _REST_SHARE * (settled - begun))
+            assert opens_at == max(begun + gap, rested), "who takes long to take a round gets a longer rest"
+        if now >= opens_at:
+            assert now >= begun + gap
+            rounds.begin(now)
+            begun, settled = now, None
+        elif acknowledges and settled is None:
+            rounds.settle(now)
+            settled = now
+
+
+@given(STEPS, GAPS)
+def test_what_is_settled_is_settled_once(steps: list[float], gap: float) -> None:
+    rounds = Rounds(gap)
+    rounds.begin(100.0)
+    rounds.settle(100.1)
+    opens_at = rounds.opens_at(outstanding=False)
     for step in steps:
-        now = max(now + step, pacer.opens_at())
-        if last is not None:
-            assert now >= last + gap
-        pacer.burst(now)
-        last = now
+        # Acknowledgements of answers, that are of no round.
+        rounds.settle(100.1 + step)
+    assert rounds.opens_at(outstanding=False) == opens_at
+
+
+def test_an_answer_that_is_outstanding_holds_no_round_up() -> None:
+    rounds = Rounds(0.25)
+    assert rounds.opens_at(outstanding=True) <= 0
+    rounds.begin(100.0)
+    rounds.settle(100.1)
+    assert rounds.opens_at(outstanding=True) == rounds.opens_at(outstanding=False)
+
+
+@given(STEPS)
+def test_without_a_gap_there_is_no_rest(steps: list[float]) -> None:
+    rounds = Rounds(0.0)
+    now = 100.0
+    for step in steps:
+        now += step
+        assert rounds.opens_at(outstanding=True) <= now
+        rounds.begin(now)
+        assert rounds.opens_at(outstanding=True) <= now
+        rounds.settle(now)
+        assert rounds.opens_at(outstanding=False) <= now
 
 
 @given(STEPS, st.integers(1, 20), st.floats(1, 100))
@@ -61,91 +91,3 @@ def test_X51_who_stays_below_it_never_waits(steps: list[float]) -> None:
     for step in steps:
         now += step
         assert allowance.take(now) == 0
-
-
-def open_streams(hub: Hub, count: int) -> list[Stream]:
-    return [hub.add("test", SotwSession(hub.shard.lookup, hub.limits), delta=False) for _ in range(count)]
-
-
-async def test_bursts_are_common_to_all_streams_and_keep_their_distance() -> None:
-    gap, changes, at_once = 0.05, 10, 3
-    hub = Hub(Shard(), gap)
-    streams = open_streams(hub, 3)
-    bursts: list[list[float]] = [[] for _ in streams]
-
-    async def listen(stream: Stream, times: list[float]) -> None:
-        while True:
-            await stream.wake.wait()
-            stream.wake.clear()
-            assert stream.burst
-            stream.burst = False
-            # When it was said, not when this task had its turn.
-            times.append(hub._pacer.opens_at() - gap)
-
-    async with asyncio.TaskGroup() as tasks:
-        listeners = [tasks.create_task(listen(*pair)) for pair in zip(streams, bursts, strict=True)]
-        for _ in range(changes):
-            # However slow the machine is, of several in one turn of the loop the last ones come before they may go out.
-            for _ in range(at_once):
-                hub.changed()
-            # Five times as fast as bursts may follow each other.
-            await asyncio.sleep(gap / 5)
-        await wait_for_async(lambda: hub._timer is None, WITHIN_S, "the last burst")
-        for listener in listeners:
-            listener.cancel()
-    hub.close()
-    assert bursts[0] == bursts[1] == bursts[2]
-    assert 2 <= len(bursts[0]) < changes * at_once
-    # asyncio may call back early by the resolution of its clock, and a clock that has run for months has a coarse sum.
-    tolerance = time.get_clock_info("monotonic").resolution + 1e-6
-    for earlier, later in zip(bursts[0], bursts[0][1:], strict=False):
-        assert later - earlier >= gap - tolerance
-
-
-async def test_a_change_after_quiet_goes_out_at_once_and_the_next_after_the_gap() -> None:
-    hub = Hub(Shard(), gap=3600.0)
-    (stream,) = open_streams(hub, 1)
-    hub.changed()
-    assert stream.burst
-    stream.burst = False
-    hub.changed()
-    hub.changed()
-    assert not stream.burst
-    (opened_later,) = open_streams(hub, 1)
-    assert not opened_later.burst
-    hub.close()
-
-
-async def test_what_changes_after_the_end_wakes_nobody() -> None:
-    hub = Hub(Shard(), gap=0.01)
-    hub.changed()
-    (stream,) = open_streams(hub, 1)
-    # Where the machine stands still for the gap, the change is a burst and not one that waits.
-    for _ in range(100):
-        if hub._timer is None:
-            hub.changed()
-    assert hub._timer is not None
-    stream.burst = False
-    hub.close()
-    # A timer of the same length, set later: were the burst still to come, it would come before this.
-    await asyncio.sleep(0.02)
-    assert not stream.burst
-
-
-async def test_G2_to_open_the_shard_is_a_burst() -> None:
-    hub = Hub(Shard())
-    (stream,) = open_streams(hub, 1)
-    hub.open()
-    assert stream.burst
-    assert not hub.shard.held
-
-
-async def test_X53_streams_are_counted() -> None:
-    hub = Hub(Shard(), limits=Limits(streams=2))
-    first, _ = open_streams(hub, 2)
-    with pytest.raises(ProtocolError) as raised:
-        open_streams(hub, 1)
-    assert raised.value.status == "RESOURCE_EXHAUSTED"
-    hub.remove(first)
-    (third,) = open_streams(hub, 1)
-    assert third.number == 3

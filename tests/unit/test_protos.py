@@ -9,13 +9,14 @@ from google.protobuf import descriptor_pool
 from google.protobuf.descriptor import Descriptor, FieldDescriptor, FileDescriptor
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
 
-from isthmus.protos import generate, mcp_pb2, nacos_pb2, networking_pb2, xds_pb2
+from isthmus.protos import generate, mcp_pb2, nacos_pb2, networking_pb2, status_pb2, xds_pb2
 
 ROOT = Path(__file__).parent.parent.parent
-MODULES = (mcp_pb2, nacos_pb2, networking_pb2, xds_pb2)
+MODULES = (mcp_pb2, nacos_pb2, networking_pb2, xds_pb2, status_pb2)
 
-# Number and type of every field as Envoy (envoy.service.discovery.v3, envoy.config.core.v3, google.rpc) and Istio
-# (istio.mcp.v1alpha1, istio.networking.v1alpha3) publish them, and as Nacos does without a package; `[]` is repeated.
+# Number and type of every field as Envoy (envoy.service.discovery.v3, envoy.service.status.v3, envoy.config.core.v3,
+# envoy.admin.v3, google.rpc) and Istio (istio.mcp.v1alpha1, istio.networking.v1alpha3) publish them, and as Nacos does
+# without a package; `[]` is repeated.
 PUBLISHED = {
     "isthmus.nacos.Metadata": {
         "type": (3, "string"),
@@ -63,6 +64,20 @@ PUBLISHED = {
         "resource": (2, "google.protobuf.Any"),
         "name": (3, "string"),
     },
+    "isthmus.status.ClientConfig": {
+        "node": (1, "isthmus.xds.Node"),
+        "generic_xds_configs": (3, "isthmus.status.GenericXdsConfig[]"),
+    },
+    "isthmus.status.GenericXdsConfig": {
+        "type_url": (1, "string"),
+        "last_updated": (5, "google.protobuf.Timestamp"),
+        "config_status": (6, "isthmus.status.ConfigStatus"),
+        "error_state": (8, "isthmus.status.UpdateFailureState"),
+    },
+    "isthmus.status.UpdateFailureState": {
+        "last_update_attempt": (2, "google.protobuf.Timestamp"),
+        "details": (3, "string"),
+    },
     "isthmus.mcp.Metadata": {
         "name": (1, "string"),
         "create_time": (2, "google.protobuf.Timestamp"),
@@ -100,8 +115,15 @@ PUBLISHED = {
     },
 }
 ENUMS = {
-    "Location": {"MESH_EXTERNAL": 0, "MESH_INTERNAL": 1},
-    "Resolution": {"NONE": 0, "STATIC": 1, "DNS": 2, "DNS_ROUND_ROBIN": 3, "DYNAMIC_DNS": 4},
+    "isthmus.networking.ServiceEntry.Location": {"MESH_EXTERNAL": 0, "MESH_INTERNAL": 1},
+    "isthmus.networking.ServiceEntry.Resolution": {
+        "NONE": 0,
+        "STATIC": 1,
+        "DNS": 2,
+        "DNS_ROUND_ROBIN": 3,
+        "DYNAMIC_DNS": 4,
+    },
+    "isthmus.status.ConfigStatus": {"UNKNOWN": 0, "SYNCED": 1, "NOT_SENT": 2, "STALE": 3, "ERROR": 4},
 }
 SCALARS = {
     FieldDescriptor.TYPE_STRING: "string",
@@ -156,7 +178,7 @@ def test_no_message_is_left_out_of_the_table() -> None:
 
 @pytest.mark.parametrize("name", ENUMS)
 def test_the_enums_are_those_published(name: str) -> None:
-    enum = networking_pb2.ServiceEntry.DESCRIPTOR.enum_types_by_name[name]
+    enum = descriptor_pool.Default().FindEnumTypeByName(name)
     assert {value.name: value.number for value in enum.values} == ENUMS[name]
 
 
