@@ -13,18 +13,22 @@ from msgspec import Struct
 
 from isthmus.adapters import open_adapter
 from isthmus.adapters.supervise import Backoff, supervise
-from isthmus.mcp.server import Hub
-from isthmus.mcp.server import serve as serve_xds
-from isthmus.mcp.shards import Shard
+from isthmus.listening import doors, listening
+from isthmus.mcp.hub import Hub
+from isthmus.mcp.services import Health
+from isthmus.mcp.shards import Publication
+from isthmus.meshconfig.layout import confirm_layout
+from isthmus.readback.reader import readbacks_of, run_readbacks
 from isthmus.registry.catalog import Catalog
 from isthmus.registry.policy import Policy
 from isthmus.registry.vips import Vips
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable
+    from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 
     from isthmus.adapters import SourceOptions
     from isthmus.config import Config
+    from isthmus.listening import Bound
     from isthmus.registry.model import Refusal, Service
 
 _log = logging.getLogger("isthmus")
@@ -91,20 +95,26 @@ class Bridge:
     """Everything that runs in one process; the debug endpoint reads it and changes nothing."""
 
     def __init__(self, config: Config) -> None:
+        from isthmus.debug.over_xds import debug_pages
+
         self.config = config
         self.started_at = time.monotonic()
         self.catalog = catalog_of(config, self.started_at)
-        self.hub = Hub(Shard(), config.push.gap)
+        self.hub = Hub(Publication(), config.push.gap)
+        self.health = Health()
+        self.hub.debug_pages = debug_pages(self)
+        by_name = {listener.name: doors(listener)[0] for listener in config.all_listeners}
+        self.readbacks = readbacks_of(config.istiods, self.hub.publication, by_name)
         self.stopping = False
-        self.xds_port = 0
+        self.listening: Sequence[Bound] = ()
         self.debug_port = 0
         self._publish_soon: asyncio.Handle | None = None
         self.catalog.on_change(self._note_change)
 
     @property
     def xds_address(self) -> str:
-        """Where xDS is, with the port that was bound."""
-        return _with_port(self.config.listen, self.xds_port)
+        """Where xDS is: the first port of the first listener, as it was bound."""
+        return self.listening[0].addresses[0]
 
     @property
     def debug_address(self) -> str:
@@ -125,25 +135,33 @@ class Bridge:
     @property
     def ready(self) -> bool:
         """Whether ServiceEntry is served, and the process is not on its way out."""
-        return not self.stopping and not self.hub.shard.held
+        return not self.stopping and not self.hub.publication.held
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Bridge]:
-        """Open the ports, start the sources, and yield; on leaving, streams end without an empty push (X57)."""
+        """Open the ports, start the sources, and yield; on leaving, streams end without an empty push (X57).
+
+        Raises ConfigError: a port or a certificate is not to be had, or a listener served another number of shards.
+        """
+        confirm_layout(self.config)
         async with AsyncExitStack() as stack:
-            self.xds_port = await stack.enter_async_context(serve_xds(self.hub, self.config.listen))
+            self.listening = await stack.enter_async_context(listening(self.hub, self.config, self.health))
             if self.config.debug:
                 from isthmus.debug.server import serve_debug
 
                 self.debug_port = await stack.enter_async_context(serve_debug(self, self.config.debug))
-            _log.info("xDS on %s, sources: %s", self.xds_address, ", ".join(one.name for one in self.config.sources))
+            where = "; ".join(f"{one.listener.name} on {one}" for one in self.listening)
+            _log.info("xDS: %s; sources: %s", where, ", ".join(one.name for one in self.config.sources))
             async with _one_error(), asyncio.TaskGroup() as tasks:
                 running = [tasks.create_task(run_source(self.catalog, source)) for source in self.config.sources]
                 running.append(tasks.create_task(self._open_after_grace()))
+                running += [tasks.create_task(one.tls.watch()) for one in self.listening if one.tls]
+                running.append(tasks.create_task(run_readbacks(self.readbacks)))
                 try:
                     yield self
                 finally:
                     self.stopping = True
+                    self.health.stop()
                     if self._publish_soon is not None:
                         self._publish_soon.cancel()
                     for task in running:
@@ -156,23 +174,26 @@ class Bridge:
 
     def _publish(self) -> None:
         self._publish_soon = None
-        if self.hub.shard.held:
+        publication = self.hub.publication
+        if publication.held:
             self._open_if_read()
-        elif self.hub.shard.publish(self.catalog.take_changes()):
+        elif publication.publish(self.catalog.take_changes()):
             self.hub.changed()
 
     def _open_if_read(self) -> None:
-        if not self.hub.shard.held or self.catalog.missing(time.monotonic(), self.config.startup_grace):
+        publication = self.hub.publication
+        if not publication.held or self.catalog.missing(time.monotonic(), self.config.startup_grace):
             return
         # All sources at once, so that what depends on the order of names does not depend on who was read first.
-        self.hub.shard.publish(self.catalog.take_changes())
+        publication.publish(self.catalog.take_changes())
         seconds = time.monotonic() - self.started_at
-        served = self.hub.shard.service_entries.frames
+        served = publication.resources
         if unread := ", ".join(source.name for source in self.catalog.sources if not source.synced):
             _log.warning("%d services are served after %.1f s; not read yet: %s", len(served), seconds, unread)
         else:
             _log.info("all sources read after %.1f s: %d services are served", seconds, len(served))
         self.hub.open()
+        self.health.set(serving=True)
 
     async def _open_after_grace(self) -> None:
         """Stop waiting for the sources that are not required, once the start-up grace is over (G2)."""
@@ -209,6 +230,7 @@ def policy_of(options: SourceOptions) -> Policy:
         export_to=options.export_to,
         allow=options.allow,
         settle=options.settle,
+        revisions=options.revisions,
     )
 
 

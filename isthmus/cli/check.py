@@ -1,29 +1,33 @@
 """`isthmus check`: every mistake in a configuration, without starting anything.
 
-With `--connect` each source is read once, too. Exit code 0: there is no mistake, and every source was read; 2: there
-are some, or the file cannot be read; 3: a source was not read.
+With `--connect` each source is read once, too; with `--mesh-config` it is compared with what istiod is told. Exit code
+0: all is well; 1: istiod would be served otherwise than it seems, or a certificate wants attention; 2: there are
+mistakes, or a file cannot be read; 3: a source was not read.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import os
+import sys
 from typing import TYPE_CHECKING
 
 from msgspec import to_builtins
 
-from isthmus.cli.options import add_source_flags, config_from_args
+from isthmus.cli.judged import judge_certificates, judge_mesh_config, notes_on
+from isthmus.cli.options import add_source_flags, config_from_args, seconds_of
 from isthmus.config.mistakes import Mistake, MistakesFound
-from isthmus.config.rules import DAY
+from isthmus.mcp.transport import utc_now
 from isthmus.registry.errors import ConfigError
 from isthmus.telemetry import configure_logging
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Sequence
 
     from isthmus.cli.connect import Contact
+    from isthmus.cli.judged import Judged
     from isthmus.config import Config
 
 _WAIT = 10.0
@@ -35,13 +39,20 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "check",
         help="find every mistake in a configuration",
         description="Find every mistake in a configuration, without starting anything. "
-        "Exit code 0: there is none, 2: there are some, 3: a source was not read (--connect).",
+        "Exit code 0: there is none, 1: a certificate or a mesh configuration wants mending, 2: there are some, "
+        "3: a source was not read (--connect).",
     )
     add_source_flags(parser)
     parser.add_argument("--connect", action="store_true", help="read each source once, too; nothing is served")
     parser.add_argument(
-        "--wait", type=_seconds, metavar="SECONDS", help=f"how long the sources are given (default: {_WAIT:g})"
+        "--wait", type=seconds_of, metavar="SECONDS", help=f"how long the sources are given (default: {_WAIT:g})"
     )
+    parser.add_argument(
+        "--mesh-config",
+        metavar="FILE",
+        help="istiod's mesh configuration, its ConfigMap, or the values it is made of: does it go with ours?",
+    )
+    parser.add_argument("--istio-version", metavar="X.Y", help="of istiod, for --mesh-config")
     parser.add_argument("-o", "--output", choices=("text", "json"), default="text", help="form of the answer")
     parser.set_defaults(run=run)
 
@@ -50,31 +61,47 @@ def run(args: argparse.Namespace) -> int:
     """Check a configuration, print what was found, return the exit code."""
     try:
         config = _config(args)
+        judged = _judged(args, config)
     except ConfigError as error:
         _print_mistakes(error, args.output)
         return 2
     if args.output == "text":
-        print(f"{args.config or 'flags'}: ok, {_counted(len(config.sources), 'source')}", flush=True)
+        _print_judged(judged, config)
     contacts = _contacts(config, args.wait or _WAIT) if args.connect else None
     if args.output == "json":
-        _print_json((), contacts)
+        _print_json((), judged, notes_on(config), contacts)
     else:
         for contact in contacts or ():
             print(f"source {contact.name}: {_said(contact)}")
+    if any(one.found for one in judged):
+        return 1
     return 0 if all(contact.ok for contact in contacts or ()) else 3
 
 
 def _config(args: argparse.Namespace) -> Config:
     if args.wait is not None and not args.connect:
         raise ConfigError(["--wait is for --connect"])
+    if args.istio_version and not args.mesh_config:
+        raise ConfigError(["--istio-version is for --mesh-config"])
     return config_from_args(args, os.environ)
 
 
-def _seconds(text: str) -> float:
-    seconds = float(text)
-    if not 0 < seconds <= DAY:
-        raise argparse.ArgumentTypeError(f"not a number of seconds from 0 to {DAY}")
-    return seconds
+def _judged(args: argparse.Namespace, config: Config) -> list[Judged]:
+    now = utc_now()
+    judged = [judge_certificates(config, args.config or "flags", now)]
+    if args.mesh_config:
+        judged.append(judge_mesh_config(args.mesh_config, config, args.istio_version or "", now))
+    return judged
+
+
+def _print_judged(judged: Sequence[Judged], config: Config) -> None:
+    own, *others = judged
+    print(*own.lines or [f"{own.file}: ok, {_counted(len(config.sources), 'source')}"], sep="\n")
+    for note in notes_on(config):
+        print(f"note: {note}")
+    for other in others:
+        print(*other.lines or [f"{other.file}: ok"], sep="\n")
+    sys.stdout.flush()
 
 
 def _contacts(config: Config, seconds: float) -> list[Contact]:
@@ -107,7 +134,13 @@ def _print_mistakes(error: ConfigError, output: str) -> None:
         _print_json(tuple(Mistake("", None, mistake) for mistake in error.mistakes))
 
 
-def _print_json(found: Sequence[Mistake], contacts: Sequence[Contact] | None = None) -> None:
-    ok = not found and all(contact.ok for contact in contacts or ())
-    answer = {"ok": ok, "mistakes": to_builtins(found)}
+def _print_json(
+    found: Sequence[Mistake],
+    judged: Sequence[Judged] = (),
+    notes: Sequence[str] = (),
+    contacts: Sequence[Contact] | None = None,
+) -> None:
+    findings = [{"file": one.file, **to_builtins(mistake)} for one in judged for mistake in one.found]
+    ok = not found and not findings and all(contact.ok for contact in contacts or ())
+    answer = {"ok": ok, "mistakes": to_builtins(found), "findings": findings, "notes": notes}
     print(json.dumps(answer if contacts is None else {**answer, "sources": to_builtins(contacts)}, indent=2))

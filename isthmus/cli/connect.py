@@ -42,16 +42,28 @@ async def contact_sources(config: Config, seconds: float) -> list[Contact]:
 
     A source that fails is tried again as long as there is time: the next of its servers may answer.
     """
+    catalog = await _read_once(config, seconds)
+    # Merging tells which of them are in each other's way.
+    catalog.take_changes()
+    pairs = zip(config.sources, catalog.sources, strict=True)
+    return [_contact(catalog, source, options, seconds) for options, source in pairs]
+
+
+async def read_names(config: Config, seconds: float) -> tuple[list[str], list[str]]:
+    """Read all sources as `contact_sources` does; return the names of the resources, and of the sources not read."""
+    catalog = await _read_once(config, seconds)
+    names = [change.name for change in catalog.take_changes() if change.entry is not None]
+    return names, [source.name for source in catalog.sources if not source.synced]
+
+
+async def _read_once(config: Config, seconds: float) -> Catalog:
     catalog = catalog_of(config, time.monotonic())
     async with asyncio.TaskGroup() as tasks:
         running = [tasks.create_task(run_source(catalog, source)) for source in config.sources]
         await _wait_until_read(catalog, seconds)
         for task in running:
             task.cancel()
-    # Merging tells which of them are in each other's way.
-    catalog.take_changes()
-    pairs = zip(config.sources, catalog.sources, strict=True)
-    return [_contact(catalog, source, options, seconds) for options, source in pairs]
+    return catalog
 
 
 async def _wait_until_read(catalog: Catalog, seconds: float) -> None:

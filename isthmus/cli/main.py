@@ -11,7 +11,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from isthmus import __version__
-from isthmus.cli import check, demo, lint, serve, watch
+from isthmus.cli import check, demo, lint, mesh_config, reshard, serve, watch
 from isthmus.registry.errors import ConfigError, SourceError
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def parser() -> argparse.ArgumentParser:
     root = argparse.ArgumentParser(prog="isthmus", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     root.add_argument("--version", action="version", version=f"isthmus {__version__}")
     commands = root.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for command in (serve, check, demo, watch, lint):
+    for command in (serve, check, mesh_config, reshard, demo, watch, lint):
         command.add_parser(commands)
     return root
 

@@ -1,16 +1,20 @@
-"""The flags that make a configuration, the same for `serve` and `check`."""
+"""The flags that make a configuration, and what else several commands read of their command lines."""
 
 from __future__ import annotations
 
+import argparse
 from typing import TYPE_CHECKING
 
 from isthmus.config import Config, Flags, config_from_flags, load_config
-from isthmus.config.rules import DEFAULT_DEBUG, DEFAULT_LISTEN
+from isthmus.config.listeners import MAIN
+from isthmus.config.mistakes import choose_from
+from isthmus.config.rules import DAY, DEFAULT_DEBUG, DEFAULT_LISTEN
 from isthmus.registry.errors import ConfigError
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Mapping
+
+    from isthmus.config.listeners import Listener
 
 
 def add_source_flags(parser: argparse.ArgumentParser) -> None:
@@ -28,6 +32,11 @@ def add_source_flags(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--listen", metavar="HOST:PORT", help=f"where istiod finds xDS (default: {DEFAULT_LISTEN})")
     parser.add_argument(
+        "--shards", type=int, metavar="N", help="on how many ports from there, each with a part of the services"
+    )
+    parser.add_argument("--tls-certificate", metavar="FILE", help="what istiod is shown there, in PEM; with --tls-key")
+    parser.add_argument("--tls-key", metavar="FILE", help="its key, in PEM and without a password")
+    parser.add_argument(
         "--debug",
         metavar="HOST:PORT",
         help=f'where debug pages and metrics are; "" for none (default: {DEFAULT_DEBUG})',
@@ -41,9 +50,33 @@ def add_source_flags(parser: argparse.ArgumentParser) -> None:
 
 def config_from_args(args: argparse.Namespace, environ: Mapping[str, str]) -> Config:
     """Return the configuration of a command line. Raises ConfigError: every mistake in it and in its file."""
-    flags = Flags(sources=tuple(args.source), listen=args.listen, debug=args.debug, plaintext=args.plaintext)
+    flags = Flags(
+        sources=tuple(args.source),
+        listen=args.listen,
+        shards=args.shards,
+        tls_certificate=args.tls_certificate,
+        tls_key=args.tls_key,
+        debug=args.debug,
+        plaintext=args.plaintext,
+    )
     if args.config is not None:
         return load_config(args.config, environ, flags)
     if not args.source:
         raise ConfigError(["there is no source: give -c FILE or --source URL"])
     return config_from_flags(flags, environ)
+
+
+def listener_named(config: Config, name: str) -> Listener:
+    """Return a listener; that of `listen` for no name. Raises ConfigError: there is none of that name."""
+    listeners = {listener.name: listener for listener in config.all_listeners}
+    if name and name not in listeners:
+        raise ConfigError([f"--listener: {choose_from(name, listeners, 'the listeners are')}"])
+    return listeners[name or MAIN]
+
+
+def seconds_of(text: str) -> float:
+    """Read a time-out of the command line. Raises ArgumentTypeError: it is none."""
+    seconds = float(text)
+    if not 0 < seconds <= DAY:
+        raise argparse.ArgumentTypeError(f"not a number of seconds from 0 to {DAY}")
+    return seconds

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from isthmus.registry.errors import ConfigError
+
 if TYPE_CHECKING:
     import argparse
 
-    from isthmus.mcp.client import Batch, Event
+    from isthmus.mcp.client import Batch, Event, Security
     from isthmus.protos.networking_pb2 import ServiceEntry
 
 
@@ -33,6 +36,10 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("address", nargs="?", default="127.0.0.1:16010", help="host:port (default: %(default)s)")
     parser.add_argument("--delta", action="store_true", help="speak delta xDS, which istiod does not")
     parser.add_argument("--revision", default="", help="the Istio revision to subscribe as")
+    parser.add_argument("--ca", metavar="FILE", help="speak TLS, to a server that these certificates vouch for")
+    parser.add_argument("--server-name", default="", metavar="NAME", help="what the server's certificate must name")
+    parser.add_argument("--certificate", metavar="FILE", help="show this certificate, for a server that asks for one")
+    parser.add_argument("--key", metavar="FILE", help="the key of --certificate")
     parser.add_argument("--once", action="store_true", help="end after the first response")
     parser.add_argument("-o", "--output", choices=("text", "json"), default="text")
     parser.set_defaults(run=run)
@@ -46,7 +53,13 @@ def run(arguments: argparse.Namespace) -> int:
 async def _watch(arguments: argparse.Namespace) -> int:
     from isthmus.mcp.client import ISTIOD_TYPES, SERVICE_ENTRY_URL, subscribe
 
-    async with subscribe(arguments.address, ISTIOD_TYPES, delta=arguments.delta, revision=arguments.revision) as client:
+    async with subscribe(
+        arguments.address,
+        ISTIOD_TYPES,
+        delta=arguments.delta,
+        revision=arguments.revision,
+        security=_security(arguments),
+    ) as client:
         print(f"subscribed to {arguments.address}", file=sys.stderr)
         async for batch in client.batches():
             if batch.type_url != SERVICE_ENTRY_URL:
@@ -55,6 +68,28 @@ async def _watch(arguments: argparse.Namespace) -> int:
             if arguments.once:
                 return 0
     return 0
+
+
+def _security(arguments: argparse.Namespace) -> Security | None:
+    """Return how the flags want the connection secured. Raises ConfigError: they do not fit, or a file is not there."""
+    from isthmus.mcp.client import Security
+
+    if (arguments.certificate is None) != (arguments.key is None):
+        raise ConfigError(["--certificate and --key go together"])
+    if arguments.ca is None:
+        if arguments.server_name or arguments.certificate:
+            raise ConfigError(["--server-name, --certificate and --key need --ca: without it plaintext is spoken"])
+        return None
+    return Security(
+        _content(arguments.ca), arguments.server_name, _content(arguments.certificate), _content(arguments.key)
+    )
+
+
+def _content(path: str | None) -> bytes:
+    try:
+        return Path(path).read_bytes() if path else b""
+    except OSError as error:
+        raise ConfigError([f"{path}: {error.strerror}"]) from error
 
 
 def print_batch(batch: Batch, output: str = "text") -> None:

@@ -20,17 +20,21 @@ from isthmus.adapters.files import FilesOptions
 from isthmus.adapters.yamldoc import Document, read_documents, read_text
 from isthmus.config import rules
 from isthmus.config.environment import Expansion
+from isthmus.config.listener_rules import LISTENER_RULES, file_path, shard_count, source_names, whole_listeners
+from isthmus.config.listeners import MAIN, IstiodOptions, Listener
 from isthmus.config.mistakes import Found, Mistake, MistakesFound, Rules, find_mistakes, locate
+from isthmus.config.port_rules import whole_ports
 from isthmus.config.source_rules import SOURCE_RULES
 from isthmus.config.source_urls import source_from_url
 from isthmus.mcp.pacing import DEFAULT_GAP
+from isthmus.mcp.transport import PLAINTEXT, TlsOptions
 from isthmus.registry.errors import ConfigError
 from isthmus.registry.vips import DEFAULT_RANGE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from isthmus.config.mistakes import Steps
+    from isthmus.config.mistakes import Fault, Steps
 
     Source: TypeAlias = SourceOptions
 else:
@@ -60,20 +64,33 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rena
     """The whole configuration.
 
     sources: the registries; of two that say the same, the first has its say.
-    listen: `host:port` of xDS without TLS; port 0: any free one.
+    listen, shards, tls: address of the first listener, on how many shards, and its certificate (config/listeners.py).
+    listeners: more of them, each with what it needs.
     debug: `host:port` of the debug pages and metrics, loopback only; empty: none.
-    plaintext: `anywhere` lets `listen` lead beyond loopback although there is no TLS.
+    plaintext: `anywhere` lets listeners without TLS be reached from other machines.
+    state: directory for what must survive a restart; empty: nothing does.
     startup_grace: seconds that sources which are not `required` are waited for (G2).
+    istiods: those whose store is read back.
     """
 
     sources: tuple[Source, ...]
     listen: str = rules.DEFAULT_LISTEN
+    shards: int = 1
+    tls: TlsOptions = PLAINTEXT
+    listeners: tuple[Listener, ...] = ()
     debug: str = rules.DEFAULT_DEBUG
     plaintext: Literal["loopback", "anywhere"] = "loopback"
+    state: str = ""
     startup_grace: float = 30.0
+    istiods: tuple[IstiodOptions, ...] = ()
     push: PushOptions = PushOptions()
     vips: VipOptions = VipOptions()
     log: LogOptions = LogOptions()
+
+    @property
+    def all_listeners(self) -> tuple[Listener, ...]:
+        """Every listener, the one that `listen` makes first."""
+        return (Listener(name=MAIN, address=self.listen, shards=self.shards, tls=self.tls), *self.listeners)
 
 
 class Flags(Struct, frozen=True, kw_only=True):
@@ -81,18 +98,41 @@ class Flags(Struct, frozen=True, kw_only=True):
 
     sources: tuple[str, ...] = ()
     listen: str | None = None
+    shards: int | None = None
+    tls_certificate: str | None = None
+    tls_key: str | None = None
     debug: str | None = None
     plaintext: str | None = None
 
 
 NO_FLAGS = Flags()
 
+# Where in the file what a flag says stands.
+_SETTINGS: dict[str, tuple[str, ...]] = {
+    "listen": ("listen",),
+    "shards": ("shards",),
+    "tls_certificate": ("tls", "certificate"),
+    "tls_key": ("tls", "key"),
+    "debug": ("debug",),
+    "plaintext": ("plaintext",),
+}
+
+
+def _whole_config(value: Mapping[str, object]) -> Iterator[Fault]:
+    yield from rules.whole_sources(value)
+    yield from whole_listeners(value)
+    yield from whole_ports(value)
+
+
 RULES: Rules = {
     **SOURCE_RULES,
+    **LISTENER_RULES,
     Config: {
-        "": rules.whole_config,
+        "": _whole_config,
         "listen": rules.listen_address,
+        "shards": shard_count,
         "debug": rules.debug_address,
+        "state": file_path,
         "startupGrace": rules.seconds(0, rules.DAY),
     },
     PushOptions: {"gap": rules.seconds(0.001, 60)},
@@ -101,7 +141,8 @@ RULES: Rules = {
 
 
 def load_config(path: str, environ: Mapping[str, str], flags: Flags = NO_FLAGS) -> Config:
-    """Read a configuration file; a relative directory in it is meant from where the file is.
+    """Read a configuration file; relative paths in it are meant from where the file is, but for the
+    certificates of sources, which are meant from where the process was started.
 
     Raises ConfigError with every mistake; the file cannot be read.
     """
@@ -123,8 +164,8 @@ def config_from_text(
 ) -> Config:
     """Return the configuration that a text makes (pure).
 
-    file: how messages call the text. base: what relative directories in it are relative to; None: they stay as they
-    are. Raises ConfigError: every mistake in it, each as `FILE:LINE: path: what is wrong`.
+    file: how messages call the text. base: what relative paths in it are relative to; None: they stay as they are.
+    Raises ConfigError: every mistake in it, each as `FILE:LINE: path: what is wrong`.
     """
     try:
         documents = read_documents(text)
@@ -147,11 +188,9 @@ def _config(document: Document, environ: Mapping[str, str], flags: Flags, file: 
     if found:
         raise MistakesFound(locate(found, document.lines, merged.flags), file)
     config = msgspec.convert(value, Config)
-    placed = [
-        _placed(source, base) if ("sources", index) not in merged.flags else source
-        for index, source in enumerate(config.sources)
-    ]
-    return replace(config, sources=tuple(_named(placed)))
+    if base is not None:
+        config = _placed(config, base, merged.flags)
+    return replace(config, sources=tuple(_named(config.sources)))
 
 
 class _Merged:
@@ -167,11 +206,20 @@ class _Merged:
             self._add_sources(merged, flags.sources)
 
     def _put_settings(self, merged: dict[str, object], flags: Flags) -> None:
-        for key in ("listen", "debug", "plaintext"):
-            said = getattr(flags, key)
-            if said is not None:
-                merged[key] = said
-                self.flags[key,] = f"--{key}"
+        for name, place in _SETTINGS.items():
+            said = getattr(flags, name)
+            if said is None:
+                continue
+            *above, key = place
+            inner = merged
+            for step in above:
+                held = inner.get(step, {})
+                if not isinstance(held, dict):
+                    break
+                inner[step] = inner = dict(held)
+            else:
+                inner[key] = said
+                self.flags[place] = f"--{name.replace('_', '-')}"
 
     def _add_sources(self, merged: dict[str, object], urls: Iterable[str]) -> None:
         sources = merged.get("sources", [])
@@ -188,26 +236,40 @@ class _Merged:
             self.flags[place] = f"--source[{index}]"
 
 
-def _placed(source: SourceOptions, base: Path | None) -> SourceOptions:
-    if base is None or not isinstance(source, FilesOptions):
-        return source
-    return replace(source, directory=str(base / source.directory))
+def _placed(config: Config, base: Path, flags: Mapping[Steps, str]) -> Config:
+    """Return a configuration whose relative paths lead from `base`, but for those that came from flags."""
+
+    def path(text: str, *place: str | int) -> str:
+        return str(base / text) if text and place not in flags else text
+
+    def tls(options: TlsOptions, *place: str | int) -> TlsOptions:
+        return replace(
+            options,
+            certificate=path(options.certificate, *place, "certificate"),
+            key=path(options.key, *place, "key"),
+            client_ca=path(options.client_ca, *place, "clientCa"),
+        )
+
+    return replace(
+        config,
+        sources=tuple(
+            replace(source, directory=path(source.directory, "sources", index))
+            if isinstance(source, FilesOptions)
+            else source
+            for index, source in enumerate(config.sources)
+        ),
+        tls=tls(config.tls, "tls"),
+        listeners=tuple(replace(listener, tls=tls(listener.tls)) for listener in config.listeners),
+        state=path(config.state),
+        istiods=tuple(
+            replace(istiod, token_file=path(istiod.token_file), ca=path(istiod.ca)) for istiod in config.istiods
+        ),
+    )
 
 
-def _named(sources: Iterable[SourceOptions]) -> Iterable[SourceOptions]:
-    """Give sources without a name that of their kind, with a number from the second on."""
-    sources = list(sources)
-    taken = {source.name for source in sources}
-    for source in sources:
-        if source.name:
-            yield source
-            continue
-        kind = str(source.__struct_config__.tag)
-        number, name = 1, kind
-        while name in taken:
-            number += 1
-            name = f"{kind}-{number}"
-        taken.add(name)
+def _named(sources: Sequence[SourceOptions]) -> Iterator[SourceOptions]:
+    names = source_names([(source.name, source.__struct_config__.tag) for source in sources])
+    for source, name in zip(sources, names, strict=True):
         yield replace(source, name=name)
 
 

@@ -79,14 +79,13 @@ def vip_range(value: str) -> Iterator[Fault]:
         yield Fault(f"is not an IPv4 range of at least {_SMALLEST_RANGE} addresses")
 
 
-def whole_config(value: Mapping[str, object]) -> Iterator[Fault]:
-    """What the parts of a configuration owe each other; the parts may still be of any type."""
+def whole_sources(value: Mapping[str, object]) -> Iterator[Fault]:
+    """What the sources of a configuration owe each other; they may still be of any type."""
     sources = value.get("sources")
     if isinstance(sources, list):
         if not sources:
             yield Fault("there is no source", ("sources",), quoting=False)
         yield from _names(sources)
-    yield from _addresses(value)
 
 
 def cidr(value: str) -> Iterator[Fault]:
@@ -102,30 +101,18 @@ def cidr(value: str) -> Iterator[Fault]:
             yield Fault(f'has bits set beyond its prefix; did you mean "{meant}"?')
 
 
-def _addresses(value: Mapping[str, object]) -> Iterator[Fault]:
-    listen, debug = _parted(value.get("listen", DEFAULT_LISTEN)), _parted(value.get("debug", DEFAULT_DEBUG))
-    if listen is not None and not _is_loopback(listen[0]) and value.get("plaintext") != "anywhere":
-        yield Fault(
-            "can be reached from other machines, without TLS: name a loopback address, or set `plaintext: anywhere`",
-            ("listen",),
-        )
-    if debug is not None and not _is_loopback(debug[0]):
-        yield Fault(
-            "can be reached from other machines, and the pages there have no access control: "
-            'name a loopback address, or "" for no pages',
-            ("debug",),
-        )
-    if listen is not None and debug is not None and _collide(listen, debug):
-        place, other = ("debug", "listen") if "debug" in value else ("listen", "debug")
-        yield Fault(f"has the port of `{other}`", (place,))
+def is_loopback(host: str) -> bool:
+    """Tell whether an address or name leads to this machine only."""
+    if not _is_address(host):
+        return host.lower() == "localhost"
+    address = ip_address(host)
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return (mapped or address).is_loopback
 
 
-def _collide(one: tuple[str, int], other: tuple[str, int]) -> bool:
-    """Tell whether two addresses to listen on cannot be had together."""
-    if one[1] != other[1] or not one[1]:
-        return False
-    hosts = {"127.0.0.1" if host.lower() == "localhost" else host for host, _ in (one, other)}
-    return len(hosts) == 1 or not hosts.isdisjoint(("0.0.0.0", "::"))
+def is_host(text: str) -> bool:
+    """Tell whether a text can be the name or address of a machine; IPv6 has no brackets here."""
+    return _is_ipv6(text) or _is_host(text)
 
 
 def _names(sources: list[object]) -> Iterator[Fault]:
@@ -164,21 +151,3 @@ def _is_address(text: str) -> bool:
 
 def _is_ipv6(text: str) -> bool:
     return ":" in text and _is_address(text)
-
-
-def _is_loopback(host: str) -> bool:
-    if not _is_address(host):
-        return host.lower() == "localhost"
-    address = ip_address(host)
-    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
-    return (mapped or address).is_loopback
-
-
-def _parted(address: object) -> tuple[str, int] | None:
-    """Return host and port of an address to listen on; None where there is none."""
-    if not isinstance(address, str):
-        return None
-    try:
-        return host_port(address)
-    except ValueError:
-        return None

@@ -34,6 +34,7 @@ SOURCE_RULES: Rules = {
         "locality": values.locality,
         "network": values.network,
         "exportTo": values.export_to,
+        "revisions": values.revisions,
         "allow": values.allow,
         "settle": seconds(0, DAY),
     },

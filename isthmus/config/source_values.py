@@ -51,6 +51,24 @@ def namespace(value: str) -> Iterator[Fault]:
         )
 
 
+def revision(value: str) -> Iterator[Fault]:
+    """A revision of Istio; istiod compares it to the letter."""
+    if not is_label(value):
+        yield Fault(
+            f"is not one revision: 1 to {LABEL_LENGTH} small letters, digits and '-', "
+            "with a letter or digit first and last"
+        )
+
+
+def revisions(value: list[str]) -> Iterator[Fault]:
+    """Revisions of Istio, each of them once."""
+    for index, item in enumerate(value):
+        for text, _, _ in revision(item):
+            yield Fault(text, (index,))
+        if item in value[:index]:
+            yield Fault("is said before", (index,))
+
+
 def labels(value: dict[str, str]) -> Iterator[Fault]:
     """Metadata keys, and the label keys they become."""
     counts = Counter(value.values())

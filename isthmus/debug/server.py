@@ -7,36 +7,31 @@ foreign name, so that a web page cannot reach here by making its own name lead t
 from __future__ import annotations
 
 import logging
-import platform
 import time
 from contextlib import asynccontextmanager
 from functools import partial
 from http import HTTPStatus
 from ipaddress import IPv6Address, ip_address
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-import msgspec
 from aiohttp import hdrs, web
-from msgspec import Struct
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 
 from isthmus import __version__
 from isthmus.config.rules import host_port
 from isthmus.debug.metrics import metrics_of
-from isthmus.debug.query import HostQuery, ListQuery, Problem, Query, RefusalsQuery, ServicesQuery, nearest, read_query
-from isthmus.debug.redact import effective_config, shown
-from isthmus.debug.services import list_services, show_host
-from isthmus.debug.shapes import LinkShape, Listing, ProblemShape, VersionShape
-from isthmus.debug.sources import list_refusals, list_sources
-from isthmus.debug.subscribers import list_pushes, list_subscribers
+from isthmus.debug.pages import LIVE, METRICS, PAGES, PLAIN, READY, show, show_problem
+from isthmus.debug.query import Problem, nearest
+from isthmus.debug.redact import shown
 from isthmus.registry.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncIterator, Mapping
 
     from aiohttp.typedefs import Handler, Middleware
 
     from isthmus.app import Bridge
+    from isthmus.debug.pages import Page
 
 _log = logging.getLogger("isthmus.debug")
 
@@ -49,62 +44,6 @@ _HEADERS: Final = {
 _LOCAL_NAMES: Final = frozenset(("localhost", "127.0.0.1", "::1"))
 # A page takes milliseconds: nothing is worth waiting for when the process ends.
 _SHUTDOWN_SECONDS: Final = 1.0
-
-
-class Page(Struct, frozen=True):
-    """A JSON page: its path, one sentence for the index, its query, and the function that makes it."""
-
-    path: str
-    about: str
-    query: type[Query]
-    view: Callable[[Bridge, Any, float], object]
-
-
-def _show_config(bridge: Bridge, _query: Query, _now: float) -> object:
-    return effective_config(bridge.config)
-
-
-def _show_version(bridge: Bridge, _query: Query, now: float) -> VersionShape:
-    return VersionShape(version=__version__, python=platform.python_version(), running_seconds=now - bridge.started_at)
-
-
-def _show_index(_bridge: Bridge, _query: Query, _now: float) -> Listing[LinkShape]:
-    items = [LinkShape(path=page.path, about=page.about) for page in PAGES]
-    items += [LinkShape(path=path, about=about) for path, about in _PLAIN.items()]
-    return Listing(items=items, total=len(items))
-
-
-PAGES: Final = (
-    Page("/debug", "This list.", Query, _show_index),
-    Page(
-        "/debug/sources", "What each source said last, how fresh that is, and what is refused.", ListQuery, list_sources
-    ),
-    Page("/debug/sources/{name}/refusals", "All that is refused of one source, and why.", RefusalsQuery, list_refusals),
-    Page(
-        "/debug/services",
-        "What istiod is told, in short; filters are source, namespace, host, q (a part of a name) and problems=true.",
-        ServicesQuery,
-        list_services,
-    ),
-    Page(
-        "/debug/services/{host}",
-        "One host: the ServiceEntry for kubectl, each endpoint and its record, what is refused, who was sent it.",
-        HostQuery,
-        show_host,
-    ),
-    Page("/debug/subscribers", "Who is connected, what was sent and what acknowledged.", ListQuery, list_subscribers),
-    Page("/debug/pushes", "The last responses that went out.", ListQuery, list_pushes),
-    Page("/debug/config", "The configuration in effect, without its secrets.", Query, _show_config),
-    Page("/version", "What runs here, and for how long.", Query, _show_version),
-)
-_LIVE: Final = ("/healthz/live",)
-_READY: Final = ("/healthz/ready", "/ready", "/readyz")
-_METRICS: Final = "/metrics"
-_PLAIN: Final = {
-    _LIVE[0]: "Whether the process answers.",
-    _READY[0]: "Whether ServiceEntry is served; if not, one reason a line.",
-    _METRICS: "Metrics for Prometheus.",
-}
 
 
 @asynccontextmanager
@@ -161,22 +100,20 @@ async def _bind(runner: web.AppRunner, host: str, port: int, address: str) -> No
 def _add_routes(router: web.UrlDispatcher, bridge: Bridge) -> None:
     for page in PAGES:
         router.add_get(page.path, partial(_show_page, bridge, page), allow_head=False)
-    for path in _LIVE:
+    for path in LIVE:
         router.add_get(path, _live, allow_head=False)
-    for path in _READY:
+    for path in READY:
         router.add_get(path, partial(_ready, bridge), allow_head=False)
     registry = metrics_of(bridge, __version__, time.monotonic)
 
     async def metrics(_: web.Request) -> web.Response:
         return web.Response(body=generate_latest(registry), headers={hdrs.CONTENT_TYPE: CONTENT_TYPE_PLAIN_0_0_4})
 
-    router.add_get(_METRICS, metrics, allow_head=False)
+    router.add_get(METRICS, metrics, allow_head=False)
 
 
 async def _show_page(bridge: Bridge, page: Page, request: web.Request) -> web.Response:
-    query = read_query(page.query, request.query.items(), request.match_info)
-    shape = page.view(bridge, query, time.monotonic())
-    return _json(shape, pretty=query.pretty)
+    return _json(show(bridge, page, request.query.items(), request.match_info, time.monotonic()))
 
 
 async def _live(_: web.Request) -> web.Response:
@@ -207,7 +144,7 @@ def _safely(bound: str) -> Middleware:
         except web.HTTPMethodNotAllowed:
             response = _problem(Problem(HTTPStatus.METHOD_NOT_ALLOWED, "pages can only be read"), {hdrs.ALLOW: "GET"})
         except web.HTTPNotFound:
-            near = nearest(request.path, [*(page.path for page in PAGES), *_PLAIN])
+            near = nearest(request.path, [*(page.path for page in PAGES), *PLAIN])
             response = _problem(Problem(HTTPStatus.NOT_FOUND, "there is no such page; /debug lists them all", near))
         except Exception:  # noqa: BLE001
             # The border that keeps one page's bug from the others, and from the sources and streams beside them.
@@ -229,17 +166,10 @@ def _check_access(bound: str, request: web.Request) -> None:
 
 
 def _problem(problem: Problem, headers: Mapping[str, str] | None = None) -> web.Response:
-    status = problem.status
-    shape = ProblemShape(title=status.phrase, status=status, detail=str(problem), nearest=problem.nearest)
-    response = _json(shape, pretty=False, status=status, content_type="application/problem+json")
+    response = _json(show_problem(problem), problem.status, "application/problem+json")
     response.headers.update(headers or {})
     return response
 
 
-def _json(
-    shape: object, *, pretty: bool, status: int = HTTPStatus.OK, content_type: str = "application/json"
-) -> web.Response:
-    body = msgspec.json.encode(shape)
-    if pretty:
-        body = msgspec.json.format(body, indent=2) + b"\n"
+def _json(body: bytes, status: int = HTTPStatus.OK, content_type: str = "application/json") -> web.Response:
     return web.Response(body=body, status=status, content_type=content_type, charset="utf-8")

@@ -19,7 +19,9 @@ from isthmus.debug.shapes import (
     ServiceShape,
 )
 from isthmus.debug.sources import find_source, refusal_shape
-from isthmus.debug.subscribers import deliveries
+from isthmus.debug.subscribers import deliveries, part_text
+from isthmus.mcp.shards import shard_index
+from isthmus.mcp.views import Part
 from isthmus.registry import codes
 from isthmus.registry.catalog import resource_name
 from isthmus.registry.kubeform import document_from_entry
@@ -54,24 +56,31 @@ def show_host(bridge: Bridge, query: HostQuery, _now: float) -> HostShape:
 class _View:
     """What the pages of the services look at, gathered once a request.
 
-    frames: what is published. outside: services with a host that nobody may publish, by the name they would have,
-    which the catalog keeps out of its resources. conflicts: how much of each resource merging refused.
+    published: what subscribers are told. shard_counts: numbers of shards that listeners have.
+    outside: services with a host that nobody may publish, by the name they would have, which the catalog keeps out of
+    its resources. conflicts: how much of each resource merging refused.
     """
 
     def __init__(self, bridge: Bridge) -> None:
         self.hub = bridge.hub
         self.catalog = bridge.catalog
-        self.frames = bridge.hub.shard.service_entries.frames
+        self.published = bridge.hub.publication.resources
+        self.shard_counts = sorted({listener.shards for listener in bridge.config.all_listeners})
         self.outside = _outside_catalog(bridge.catalog)
         self.conflicts = Counter([name for name, _, _ in bridge.catalog.conflicts()])
 
     def names(self) -> list[str]:
         """Return the names of all resources, those that are refused whole among them, in order."""
-        published = self.hub.shard.service_entries.names()
-        refused = [name for name in {*self.outside, *self.conflicts} if name not in self.frames]
+        published = self.hub.publication.names()
+        refused = [name for name in {*self.outside, *self.conflicts} if name not in self.published]
         # What was refused may have gone since, and its change not have been taken yet.
         refused = [name for name in refused if self.contributions(name)]
         return sorted([*published, *refused]) if refused else published
+
+    def version(self, name: str) -> str | None:
+        """Return the version that is published of a resource; None: it is not."""
+        published = self.published.get(name)
+        return published.frame.version if published else None
 
     def contributions(self, name: str) -> list[Contribution]:
         """Return what each source says of a resource."""
@@ -125,7 +134,7 @@ def _identity(view: _View, name: str) -> str:
 
 
 def _service(view: _View, name: str) -> ServiceShape:
-    entry, frame = view.catalog.entries.get(name), view.frames.get(name)
+    entry, version = view.catalog.entries.get(name), view.version(name)
     contributions = view.contributions(name)
     ports = entry.ports if entry else contributions[0].service.ports
     return ServiceShape(
@@ -133,34 +142,37 @@ def _service(view: _View, name: str) -> ServiceShape:
         namespace=_namespace(name),
         host=shown(_host(name)),
         service=shown(_identity(view, name)),
-        published=frame is not None,
+        published=version is not None,
         addresses=entry.addresses if entry else (),
         ports=[PortShape(number=port.number, name=port.name, protocol=port.protocol) for port in ports],
         endpoints=len(entry.endpoints) if entry else 0,
         sources=tuple(dict.fromkeys([one.source for one in contributions])),
-        version=frame.version if frame else None,
+        version=version,
         refused=sum([len(one.service.refused) for one in contributions]) + view.conflicts[name],
     )
 
 
 def _resource(view: _View, name: str, limit: int) -> ResourceShape:
-    entry, frame = view.catalog.entries.get(name), view.frames.get(name)
+    entry, version = view.catalog.entries.get(name), view.version(name)
+    contributions = view.contributions(name)
     merged = view.catalog.explain(name)
     origins = merged.origins if merged else ()
-    refused = list(_refused(view.contributions(name)))
+    refused = list(_refused(contributions))
     conflicts = [(source, refusal) for of, source, refusal in view.catalog.conflicts() if of == name]
     return ResourceShape(
         name=shown(name),
         namespace=_namespace(name),
-        published=frame is not None,
-        version=frame.version if frame else None,
-        service_entry=document_from_entry(entry) if entry and frame else None,
+        published=version is not None,
+        version=version,
+        shards=[part_text(Part(count, shard_index(name, count))) for count in view.shard_counts],
+        revisions=sorted({revision for one in contributions for revision in one.service.revisions}),
+        service_entry=document_from_entry(entry) if entry and version else None,
         endpoints=[_endpoint(*origin) for origin in origins[:limit]],
         endpoints_total=len(origins),
         refused=[refusal_shape(*one) for one in refused[:limit]],
         refused_total=len(refused),
         conflicts=[refusal_shape(source, name, refusal) for source, refusal in conflicts[:limit]],
-        subscribers=deliveries(view.hub, name, frame.version) if frame else [],
+        subscribers=deliveries(view.hub, name) if version else [],
     )
 
 

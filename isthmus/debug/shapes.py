@@ -5,13 +5,17 @@ Fields are only ever added, so that scripts which read the pages go on working.
 
 from __future__ import annotations
 
-from typing import Any, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from msgspec import UNSET, Struct, UnsetType, field
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 T = TypeVar("T")
 
 WatchState = Literal["SYNCED", "NOT_SENT", "STALE", "HELD"]
+StoreState = Literal["RIGHT", "WRONG", "SETTLING", "NOT_READ"]
 
 
 class Shape(Struct, frozen=True, kw_only=True, rename="camel"):
@@ -161,6 +165,8 @@ class DeliveryShape(Shape, frozen=True, kw_only=True):
 class ResourceShape(Shape, frozen=True, kw_only=True):
     """All that is known of one resource.
 
+    shards: which it is in, `3 of 16` from 0, for each number of shards that a listener has.
+    revisions: the Istio revisions that it, or a part of it, is for alone; empty: all of it is for everybody.
     serviceEntry: what istiod is told, as `kubectl apply` takes it; null where the whole is refused.
     endpoints, refused: at most `limit` of each; refused holds records and labels, conflicts what merging refused.
     """
@@ -169,6 +175,8 @@ class ResourceShape(Shape, frozen=True, kw_only=True):
     namespace: str
     published: bool
     version: str | None
+    shards: list[str]
+    revisions: list[str]
     service_entry: dict[str, Any] | None
     endpoints: list[EndpointShape]
     endpoints_total: int
@@ -205,12 +213,28 @@ class WatchShape(Shape, frozen=True, kw_only=True):
     last_error: str | None
 
 
+class ViewShape(Shape, frozen=True, kw_only=True):
+    """What a subscriber is shown; null: all."""
+
+    types: list[str] | None
+    namespaces: list[str] | None
+    sources: list[str] | None
+
+
 class SubscriberShape(Shape, frozen=True, kw_only=True):
-    """One open stream; `types` are those that can hold something, the others are only counted."""
+    """One open stream; `types` are those that can hold something, the others are only counted.
+
+    shard: the part of the services that its port serves, `3 of 16` from 0. view: null where that is shown whole.
+    problems: what is wrong with how the subscriber is connected.
+    """
 
     id: int
     node_id: str
     peer: str
+    listener: str
+    shard: str
+    form: Literal["sotw", "delta", "slime"]
+    view: ViewShape | None
     revision: str
     delta: bool
     opened_seconds: float
@@ -219,6 +243,49 @@ class SubscriberShape(Shape, frozen=True, kw_only=True):
     types: dict[str, WatchShape]
     types_watched: int
     types_answered_empty: int
+    problems: list[str]
+
+
+class TlsShape(Shape, frozen=True, kw_only=True):
+    """The certificate in use; times are RFC 3339. clientCertificates: whether clients must show one.
+
+    lastError: why the files, as they are now, are not used; null: they are.
+    """
+
+    subject: str
+    dns_names: list[str]
+    not_after: datetime
+    loaded_at: datetime
+    reloads: int
+    client_certificates: bool
+    last_error: str | None
+    warnings: list[str]
+
+
+class ListenerShape(Shape, frozen=True, kw_only=True):
+    """One way to xDS. tls: null where it is plaintext; types, namespaces, sources: all that is served; empty: all.
+
+    debug: whether the debug pages are given over xDS. streams: open ones; streamsOfShards: the same for each shard.
+    """
+
+    name: str
+    addresses: list[str]
+    shards: int
+    routing: str
+    form: str
+    tls: TlsShape | None
+    types: list[str]
+    namespaces: list[str]
+    sources: list[str]
+    debug: bool
+    streams: int
+    streams_of_shards: list[int]
+
+
+class ListenersShape(Listing[ListenerShape], frozen=True, kw_only=True):
+    """All listeners. refused: streams that were refused on any of them since the start, by gRPC status."""
+
+    refused: dict[str, int]
 
 
 class PushShape(Shape, frozen=True, kw_only=True):
@@ -232,3 +299,48 @@ class PushShape(Shape, frozen=True, kw_only=True):
     removed: int
     bytes: int
     write_seconds: float
+
+
+class DifferenceShape(Shape, frozen=True, kw_only=True):
+    """A resource of which istiod has not what is published. published, stored: versions; null where there is none."""
+
+    name: str
+    published: str | None
+    stored: str | None
+
+
+class DifferencesShape(Shape, frozen=True, kw_only=True):
+    """Resources with one fault. total: all of them; items: the first in the order of their names."""
+
+    total: int
+    items: list[DifferenceShape]
+
+
+class IstiodShape(Shape, frozen=True, kw_only=True):
+    """What one istiod stored of what is published for it, by its own debug page.
+
+    state: RIGHT (all is stored as it is published), WRONG (something is not, for certain), SETTLING (something is not,
+    and that is too new to count), NOT_READ (nothing could be compared yet).
+    readSeconds: since it was last read; errors: readings that failed; lastError: why the last one did.
+    published: resources that it should hold; stored: those of them that it holds in the version that is published.
+    missing: it does not have them: most often it refused them, and says why in its own log.
+    differing: it has another version. hidden: it has one of that name from another source, which comes first.
+    leftOver: it has them, and they are no longer published.
+    others: resources of Isthmus that this process never published: another's, or from before it started.
+    """
+
+    name: str
+    address: str
+    revision: str
+    state: StoreState
+    read_seconds: float | None
+    errors: int
+    last_error: str | None
+    published: int | None
+    stored: int | None
+    settling: int
+    missing: DifferencesShape
+    differing: DifferencesShape
+    hidden: DifferencesShape
+    left_over: DifferencesShape
+    others: int

@@ -248,7 +248,9 @@ def test_demo_keeps_to_the_rules_of_the_configuration() -> None:
 def test_help_names_all_commands_and_imports_no_client_library() -> None:
     done = isthmus("--help")
     assert done.returncode == 0
-    assert all(command in done.stdout for command in ("serve", "check", "demo", "watch", "lint"))
+    assert all(
+        command in done.stdout for command in ("serve", "check", "mesh-config", "reshard", "demo", "watch", "lint")
+    )
     code = "import sys; from isthmus.cli.main import parser; parser(); print([m for m in sys.modules])"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=CHECKOUT)
     assert not {"grpc", "aiohttp", "kazoo", "prometheus_client"} & set(loaded.stdout.replace("'", "").split(", "))

@@ -82,7 +82,7 @@ async def test_the_metrics_of_sources() -> None:
 async def test_the_metrics_of_streams(tmp_path: Path) -> None:
     write(tmp_path, "a.b")
     async with running(tmp_path) as pages:
-        address = f"127.0.0.1:{pages.bridge.xds_port}"
+        address = pages.bridge.xds_address
         async with subscribe(address) as whole, subscribe(address, (SERVICE_ENTRY_URL,), delta=True) as delta:
             while len(whole.answered) < len(ISTIOD_TYPES):
                 await anext(whole.batches())
@@ -101,14 +101,14 @@ async def test_the_metrics_of_streams(tmp_path: Path) -> None:
 async def test_T25_no_metric_grows_with_services_or_with_what_subscribers_ask_for(tmp_path: Path) -> None:
     write(tmp_path, "a.b")
     async with running(tmp_path) as pages:
-        async with subscribe(f"127.0.0.1:{pages.bridge.xds_port}", ("odd/v1/One",)) as client:
+        async with subscribe(pages.bridge.xds_address, ("odd/v1/One",)) as client:
             await anext(client.batches())
             await pages.pushed(1)
             few = await scrape(pages)
         for number in range(30):
             write(tmp_path, f"h{number}.b")
         await wait_for_async(lambda: len(pages.bridge.catalog.entries) == 31, TIMEOUT, "all services")
-        async with subscribe(f"127.0.0.1:{pages.bridge.xds_port}", ("odd/v1/Two", "odd/v1/Three")):
+        async with subscribe(pages.bridge.xds_address, ("odd/v1/Two", "odd/v1/Three")):
             await pages.pushed(3)
             many = await scrape(pages)
 

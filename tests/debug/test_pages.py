@@ -33,8 +33,8 @@ RECORD = "dubbo%3A%2F%2Fuser%3Ahush%40127.0.0.1%3A20880%2Fa.B%3Ftoken%3Dhush%26s
 async def published(pages: Pages, *names: str) -> None:
     """Wait until these resources, and no others, are published."""
     expected = sorted(names)
-    frames = pages.bridge.hub.shard.service_entries
-    await wait_for_async(lambda: frames.names() == expected, TIMEOUT, f"{expected} published")
+    publication = pages.bridge.hub.publication
+    await wait_for_async(lambda: publication.names() == expected, TIMEOUT, f"{expected} published")
 
 
 async def all_items(pages: Pages, path: str, after: str = "") -> list[Any]:
@@ -58,7 +58,7 @@ async def test_the_index_lists_every_page_with_a_sentence() -> None:
             assert (await pages.ask(path)).status in (200, 404, 503), path
         linked = [link["path"] for link in index["items"] if "{" not in link["path"]]
         assert "/debug/sources" in linked
-        assert [(await pages.ask(path)).status for path in linked if path.startswith("/debug")] == [200] * 6
+        assert [(await pages.ask(path)).status for path in linked if path.startswith("/debug")] == [200] * 10
 
 
 async def test_a_source_says_what_it_holds_and_how_fresh_that_is(tmp_path: Path) -> None:
@@ -226,7 +226,7 @@ async def test_the_services_in_short() -> None:
         "ports": [{"number": 8080, "name": "http", "protocol": "HTTP"}],
         "endpoints": 2,
         "sources": ["zk", "second"],
-        "version": bridge.hub.shard.service_entries.frames["legacy/a.b"].version,
+        "version": bridge.hub.publication.resources["legacy/a.b"].frame.version,
         "refused": 1,
     }
 
@@ -336,7 +336,7 @@ async def test_a_host_is_shown_with_all_that_is_known_of_it() -> None:
     legacy, other = page["resources"]
     assert in_one_namespace["resources"] == [other]
     assert (legacy["name"], legacy["namespace"], legacy["published"]) == ("legacy/a.b", "legacy", True)
-    assert legacy["version"] == bridge.hub.shard.service_entries.frames["legacy/a.b"].version
+    assert legacy["version"] == bridge.hub.publication.resources["legacy/a.b"].frame.version
     assert entry_from_document(legacy["serviceEntry"]) == bridge.catalog.entries["legacy/a.b"]
     assert legacy["endpointsTotal"] == 2
     assert legacy["endpoints"][0] == {

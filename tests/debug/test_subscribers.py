@@ -48,7 +48,7 @@ async def test_readiness_and_streams_wait_for_the_sources(tmp_path: Path) -> Non
             assert answer.status == 503
             assert answer.text.startswith("source later: not read yet")
         assert (await pages.ask("/healthz/live")).text == "ok\n"
-        async with subscribe(f"127.0.0.1:{pages.bridge.xds_port}", revision="canary") as client:
+        async with subscribe(pages.bridge.xds_address, revision="canary") as client:
             held = await state(pages, "HELD")
             later.mkdir()
             await read_until(client, "default/a.b")
@@ -67,7 +67,7 @@ async def test_readiness_and_streams_wait_for_the_sources(tmp_path: Path) -> Non
 
 async def test_a_subscriber_says_what_it_was_sent_and_acknowledged(tmp_path: Path) -> None:
     write(tmp_path, "a.b")
-    async with running(tmp_path) as pages, subscribe(f"127.0.0.1:{pages.bridge.xds_port}") as client:
+    async with running(tmp_path) as pages, subscribe(pages.bridge.xds_address) as client:
         await read_until(client, "default/a.b")
         while len(client.answered) < len(ISTIOD_TYPES):
             await anext(client.batches())
@@ -81,7 +81,9 @@ async def test_a_subscriber_says_what_it_was_sent_and_acknowledged(tmp_path: Pat
     assert stream["nodeId"].startswith("sidecar~127.0.0.1~isthmus-watch")
     assert stream["peer"].startswith("ipv4:127.0.0.1:")
     assert (stream["delta"], stream["id"]) == (False, 1)
-    assert watch["sentVersion"] == watch["ackedVersion"] == pages.bridge.hub.shard.service_entries.version
+    assert (
+        watch["sentVersion"] == watch["ackedVersion"] == pages.bridge.hub.publication.shards[0].service_entries.version
+    )
     assert (watch["resources"], watch["refusedResponses"]) == (1, 0)
     assert (watch["staleSeconds"], watch["lastError"]) == (None, None)
     assert 0 <= watch["ackSeconds"] <= watch["lastSentSeconds"] <= stream["openedSeconds"]
@@ -109,7 +111,7 @@ async def test_a_subscriber_says_what_it_was_sent_and_acknowledged(tmp_path: Pat
 
 async def test_a_delta_subscriber_is_told_apart_and_followed(tmp_path: Path) -> None:
     write(tmp_path, "a.b")
-    async with running(tmp_path) as pages, subscribe(f"127.0.0.1:{pages.bridge.xds_port}", delta=True) as client:
+    async with running(tmp_path) as pages, subscribe(pages.bridge.xds_address, delta=True) as client:
         await read_until(client, "default/a.b")
         await state(pages, "SYNCED")
         write(tmp_path, "c.d")
@@ -125,7 +127,7 @@ async def test_a_delta_subscriber_is_told_apart_and_followed(tmp_path: Path) -> 
 async def test_a_subscriber_that_does_not_acknowledge_is_stale(tmp_path: Path) -> None:
     write(tmp_path, "a.b")
     async with running(tmp_path) as pages:
-        address = f"127.0.0.1:{pages.bridge.xds_port}"
+        address = pages.bridge.xds_address
         async with subscribe(address, (SERVICE_ENTRY_URL,)) as reader:
             await read_until(reader, "default/a.b")
             await state(pages, "SYNCED", 0)
@@ -152,10 +154,13 @@ async def test_a_subscriber_whose_turn_has_not_come_is_stale_and_owes_nothing(tm
     write(tmp_path, "a.b")
     async with running(tmp_path, gap=3600.0) as pages:
         await wait_for_async(lambda: pages.bridge.ready, TIMEOUT, "readiness")
-        async with subscribe(f"127.0.0.1:{pages.bridge.xds_port}", (SERVICE_ENTRY_URL,)) as client:
+        async with subscribe(pages.bridge.xds_address, (SERVICE_ENTRY_URL,)) as client:
             await read_until(client, "default/a.b")
-            synced = await state(pages, "SYNCED")
+            # The first change after quiet goes out at once; the rest begins after it.
             write(tmp_path, "c.d")
+            await read_until(client, "default/c.d")
+            synced = await state(pages, "SYNCED")
+            write(tmp_path, "e.f")
             stale = await state(pages, "STALE")
 
     watch = stale["types"][SERVICE_ENTRY_URL]
@@ -167,7 +172,7 @@ async def test_a_subscriber_that_refuses_a_response_says_why(tmp_path: Path) -> 
     write(tmp_path, "a.b")
     async with (
         running(tmp_path) as pages,
-        subscribe(f"127.0.0.1:{pages.bridge.xds_port}", (SERVICE_ENTRY_URL,)) as client,
+        subscribe(pages.bridge.xds_address, (SERVICE_ENTRY_URL,)) as client,
     ):
         data = await client._call.read()
         assert isinstance(data, bytes)
@@ -192,7 +197,7 @@ async def test_a_subscriber_that_refuses_a_response_says_why(tmp_path: Path) -> 
 
 async def test_a_stream_that_has_not_asked_yet_and_pushes_in_pages(tmp_path: Path) -> None:
     write(tmp_path, "a.b")
-    async with running(tmp_path) as pages, subscribe(f"127.0.0.1:{pages.bridge.xds_port}") as client:
+    async with running(tmp_path) as pages, subscribe(pages.bridge.xds_address) as client:
         while len(client.answered) < len(ISTIOD_TYPES):
             await anext(client.batches())
         await pages.pushed(len(ISTIOD_TYPES))
@@ -201,7 +206,7 @@ async def test_a_stream_that_has_not_asked_yet_and_pushes_in_pages(tmp_path: Pat
         while "continue" in page:
             page = await pages.get(f"/debug/pushes?limit=7&continue={page['continue']}")
             types += [push["type"] for push in page["items"]]
-        async with subscribe(f"127.0.0.1:{pages.bridge.xds_port}", ()):
+        async with subscribe(pages.bridge.xds_address, ()):
 
             async def opened() -> Any:
                 items = (await pages.get("/debug/subscribers"))["items"]

@@ -88,21 +88,27 @@ async def pages_of(bridge: Bridge, address: str = "127.0.0.1:0") -> AsyncIterato
 
 
 @asynccontextmanager
-async def running(directory: Path, *others: SourceOptions, gap: float = DEFAULT_GAP) -> AsyncIterator[Pages]:
-    """Run a whole bridge on a directory of services, and serve its pages. gap: seconds between pushes."""
+async def running(
+    directory: Path, *others: SourceOptions, gap: float = DEFAULT_GAP, **settings: Any
+) -> AsyncIterator[Pages]:
+    """Run a whole bridge on a directory of services, and serve its pages.
+
+    gap: seconds between pushes. settings: fields of Config.
+    """
     sources = (FilesOptions(name="files", directory=str(directory)), *others)
-    async with Bridge(config(*sources, gap=gap)).running() as bridge, pages_of(bridge) as pages:
+    async with Bridge(config(*sources, gap=gap, **settings)).running() as bridge, pages_of(bridge) as pages:
         yield pages
 
 
-def config(*sources: SourceOptions, gap: float = DEFAULT_GAP) -> Config:
-    """Return a configuration on free ports."""
-    return Config(sources=sources, listen="127.0.0.1:0", debug="", push=PushOptions(gap=gap))
+def config(*sources: SourceOptions, gap: float = DEFAULT_GAP, **settings: Any) -> Config:
+    """Return a configuration on free ports. settings: fields of Config."""
+    return Config(sources=sources, listen="127.0.0.1:0", debug="", push=PushOptions(gap=gap), **settings)
 
 
-def bridge_of(*names: str) -> Bridge:
-    """Return a bridge whose sources, of these names, say what the test makes them say."""
-    return Bridge(config(*(ZookeeperOptions(name=name, address="10.0.0.9:2181") for name in names)))
+def bridge_of(*names: str, **settings: Any) -> Bridge:
+    """Return a bridge whose sources, of these names, say what the test makes them say. settings: fields of Config."""
+    sources = (ZookeeperOptions(name=name, address="10.0.0.9:2181") for name in names)
+    return Bridge(config(*sources, **settings))
 
 
 class Source:

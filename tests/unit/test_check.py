@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from isthmus.cli import check
+from tests.rig.certificates import Certificates
 
 ROOT = Path(__file__).parent.parent.parent
 GOOD = "sources:\n- {kind: zookeeper, address: '127.0.0.1:2181'}\n- {kind: files, directory: d}\n"
@@ -54,7 +55,7 @@ def test_every_mistake_is_printed(file: Path, capsys: pytest.CaptureFixture[str]
 def test_JSON_of_a_good_file(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file.write_text(GOOD)
     assert run("-c", str(file), "-o", "json") == 0
-    assert json.loads(capsys.readouterr().out) == {"ok": True, "mistakes": []}
+    assert json.loads(capsys.readouterr().out) == {"ok": True, "mistakes": [], "findings": [], "notes": []}
 
 
 def test_JSON_of_mistakes(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -62,6 +63,8 @@ def test_JSON_of_mistakes(file: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert run("-c", str(file), "-o", "json", "--source", "x") == 2
     assert json.loads(capsys.readouterr().out) == {
         "ok": False,
+        "findings": [],
+        "notes": [],
         "mistakes": [
             {"path": "sources[0].adress", "line": 3, "message": 'unknown key; did you mean "address"?'},
             {"path": "sources[0].vip", "line": 4, "message": '"on" is unknown here; did you mean "none"?'},
@@ -73,6 +76,117 @@ def test_JSON_of_mistakes(file: Path, capsys: pytest.CaptureFixture[str]) -> Non
             },
         ],
     }
+
+
+def test_that_nothing_guards_the_number_of_shards_is_noted(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sharded = f"{GOOD}listen: 127.0.0.1:16100\nshards: 8\n"
+    file.write_text(sharded)
+    assert run("-c", str(file)) == 0
+    ok, note = capsys.readouterr().out.splitlines()
+    assert ok == f"{file}: ok, 2 sources"
+    assert note.startswith("note: nothing guards the number of shards (xds 8)")
+    assert run("-c", str(file), "-o", "json") == 0
+    assert json.loads(capsys.readouterr().out)["notes"] == [note.removeprefix("note: ")]
+
+    file.write_text(f"{sharded}state: /var/lib/isthmus\n")
+    assert run("-c", str(file)) == 0
+    assert "note" not in capsys.readouterr().out
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    """Give certificates of one authority."""
+    return Certificates(tmp_path_factory.mktemp("certificates"))
+
+
+def secured(certificate: Path, key: Path) -> str:
+    listener = {"name": "b", "address": "0.0.0.0:17000", "tls": {"certificate": str(certificate), "key": str(key)}}
+    return f"{GOOD}listeners: [{json.dumps(listener)}]\n"
+
+
+def test_a_certificate_that_cannot_be_used_is_a_mistake(
+    file: Path, certificates: Certificates, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, another = certificates.issue("another")
+    file.write_text(secured(certificates.cert_file, another))
+    assert run("-c", str(file)) == 2
+    assert capsys.readouterr().out.startswith(f"{file}: listeners[0].tls.key: does not belong to the certificate")
+
+    gone = file.with_name("gone.pem")
+    file.write_text(secured(gone, certificates.key_file))
+    assert run("-c", str(file), "-o", "json") == 2
+    (mistake,) = json.loads(capsys.readouterr().out)["mistakes"]
+    assert mistake["path"] == "listeners[0].tls.certificate"
+    assert mistake["message"] == f"{gone} cannot be read: No such file or directory"
+
+
+def test_a_certificate_that_wants_attention_is_a_finding(
+    file: Path, certificates: Certificates, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file.write_text(secured(certificates.cert_file, certificates.key_file))
+    assert run("-c", str(file)) == 0
+    assert capsys.readouterr().out == f"{file}: ok, 2 sources\n"
+
+    file.write_text(secured(*certificates.issue("numbered", names="IP:127.0.0.1")))
+    assert run("-c", str(file)) == 1
+    assert capsys.readouterr().out.startswith(f"{file}: listeners[0].tls.certificate: has no DNS name")
+    assert run("-c", str(file), "-o", "json") == 1
+    answer = json.loads(capsys.readouterr().out)
+    assert not answer["ok"]
+    assert [(one["file"], one["path"]) for one in answer["findings"]] == [(str(file), "listeners[0].tls.certificate")]
+
+
+MESH = "configSources:\n- address: xds://127.0.0.1:16010\n- address: k8s://\n"
+
+
+def test_a_mesh_configuration_is_compared(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    mesh = tmp_path / "mesh.yaml"
+    file.write_text(GOOD)
+    mesh.write_text(MESH)
+    assert run("-c", str(file), "--mesh-config", str(mesh)) == 0
+    assert capsys.readouterr().out == f"{file}: ok, 2 sources\n{mesh}: ok\n"
+
+    mesh.write_text(MESH.replace("k8s://", "k8s://\n- address: xds://127.0.0.1:16014"))
+    assert run("-c", str(file), "--mesh-config", str(mesh)) == 1
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        f"{mesh}:4: configSources[2].address: 16014 is the port of no listener here: istiod exits as it starts"
+    ]
+    assert run("-c", str(file), "--mesh-config", str(mesh), "-o", "json") == 1
+    (finding,) = json.loads(capsys.readouterr().out)["findings"]
+    assert (finding["file"], finding["line"]) == (str(mesh), 4)
+
+
+def test_T11_what_a_mesh_configuration_holds_is_escaped(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mesh = tmp_path / "mesh.json"
+    file.write_text(GOOD)
+    address = "xds://\x1b[2J:16010"
+    mesh.write_text(json.dumps({"\x1b[2J": {"meshConfig": {"configSources": [{"address": address}]}}}))
+    assert run("-c", str(file), "--mesh-config", str(mesh)) == 1
+    assert "\x1b" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("content", "word"),
+    [(None, "cannot be read: No such file"), ("kind: Service\n", "holds no mesh configuration"), ("a: [", "line 2")],
+)
+def test_a_mesh_configuration_that_cannot_be_read(
+    content: str | None, word: str, file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mesh = tmp_path / "mesh.yaml"
+    file.write_text(GOOD)
+    if content is not None:
+        mesh.write_text(content)
+    assert run("-c", str(file), "--mesh-config", str(mesh)) == 2
+    out = capsys.readouterr().out
+    assert out.startswith(f"{mesh}: ")
+    assert word in out
+
+
+def test_a_version_of_istiod_is_for_its_mesh_configuration(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--source", "file:d", "--istio-version", "1.25") == 2
+    assert capsys.readouterr().out == "--istio-version is for --mesh-config\n"
 
 
 @pytest.mark.parametrize("output", ["text", "json"])

@@ -21,7 +21,9 @@ from isthmus.adapters.nacos.options import NacosOptions
 from isthmus.adapters.zookeeper.options import ZookeeperOptions
 from isthmus.config import Config, Flags, config_from_flags, config_from_text, load_config
 from isthmus.config.environment import Expansion
+from isthmus.config.listeners import IstiodOptions, Listener
 from isthmus.config.mistakes import Mistake, MistakesFound
+from isthmus.mcp.transport import TlsOptions
 from isthmus.registry.errors import ConfigError
 from isthmus.registry.vips import DEFAULT_RANGE
 
@@ -42,6 +44,22 @@ sources:
 
 WHOLE = """\
 listen: "[::]:16010"
+shards: 16
+tls: {certificate: /etc/isthmus/tls.crt, key: /etc/isthmus/tls.key}
+listeners:
+- name: by-name
+  address: 0.0.0.0:17000
+  shards: 4
+  routing: authority
+  form: standard
+  tls: {certificate: /tls.crt, key: /tls.key, clientCa: /ca.crt}
+  types: [ServiceEntry]
+  namespaces: [shop]
+  sources: [zk]
+  debug: never
+state: /var/lib/isthmus
+istiods:
+- {name: main, address: "https://istiod:15014", revision: canary, interval: 5, tokenFile: /token, ca: /ca.crt}
 debug: ""
 plaintext: anywhere
 startupGrace: 0
@@ -62,6 +80,7 @@ sources:
   locality: eu/eu-1/a
   network: vm
   exportTo: [., shop]
+  revisions: [canary, "1-31"]
   allow: [127.0.0.0/8, "::1/128"]
   protocols:
     dubbo: {port: 20880, protocol: tcp, suffix: dubbo.legacy}
@@ -84,9 +103,9 @@ def files(**settings: object) -> str:
     return json.dumps({"sources": [{"kind": "files", "directory": "d"}], **settings})
 
 
-def flag_mistakes(*urls: str, **settings: str) -> list[str]:
+def flag_mistakes(*urls: str) -> list[str]:
     with pytest.raises(MistakesFound) as caught:
-        config_from_flags(Flags(sources=urls, **settings), {})
+        config_from_flags(Flags(sources=urls), {})
     return caught.value.mistakes
 
 
@@ -109,6 +128,36 @@ def test_what_is_not_said_has_safe_values() -> None:
 def test_every_key_is_spelled_as_in_Istio() -> None:
     config = config_from_text(WHOLE, {})
     assert config.startup_grace == 0
+    assert config.state == "/var/lib/isthmus"
+    assert config.all_listeners == (
+        Listener(
+            name="xds",
+            address="[::]:16010",
+            shards=16,
+            tls=TlsOptions(certificate="/etc/isthmus/tls.crt", key="/etc/isthmus/tls.key"),
+        ),
+        Listener(
+            name="by-name",
+            address="0.0.0.0:17000",
+            shards=4,
+            routing="authority",
+            tls=TlsOptions(certificate="/tls.crt", key="/tls.key", client_ca="/ca.crt"),
+            types=("ServiceEntry",),
+            namespaces=("shop",),
+            sources=("zk",),
+            debug="never",
+        ),
+    )
+    assert config.istiods == (
+        IstiodOptions(
+            name="main",
+            address="https://istiod:15014",
+            revision="canary",
+            interval=5,
+            token_file="/token",
+            ca="/ca.crt",
+        ),
+    )
     assert config.sources == (
         ZookeeperOptions(
             name="zk",
@@ -123,6 +172,7 @@ def test_every_key_is_spelled_as_in_Istio() -> None:
             locality="eu/eu-1/a",
             network="vm",
             export_to=(".", "shop"),
+            revisions=("canary", "1-31"),
             allow=("127.0.0.0/8", "::1/128"),
             protocols={"dubbo": DubboProtocol(20880, "tcp", "dubbo.legacy")},
         ),
@@ -371,6 +421,10 @@ def test_what_the_environment_said_is_never_shown() -> None:
     texts += [zookeeper(**{key: ["${S}"]}) for key in ("exportTo", "allow")]
     texts += [zookeeper(labels={"a": "${S}"}), files(listen="${S}"), files(plaintext="${S}")]
     texts += [files(sources=[{"kind": "${S}"}]), files(vips={"range": "${S}"})]
+    listener, istiod = {"name": "b", "address": "127.0.0.1:17000"}, {"address": "http://istiod:15014"}
+    texts += [files(listeners=[{**listener, key: "${S}"}]) for key in ("name", "address", "routing")]
+    texts += [files(listeners=[{**listener, key: ["${S}"]}]) for key in ("types", "namespaces", "sources")]
+    texts += [files(istiods=[{**istiod, key: "${S}"}]) for key in ("name", "address", "revision")]
     for text in texts:
         (mistake,) = mistakes(text, {"S": secret})
         assert "hunter2" not in mistake.message
@@ -383,6 +437,32 @@ def test_a_relative_directory_is_meant_from_where_the_file_is(tmp_path: Path) ->
     config = load_config(str(file), {"D": "/absolute"}, Flags(sources=("file:elsewhere",)))
     directories = [source.directory for source in config.sources if isinstance(source, FilesOptions)]
     assert directories == [str(tmp_path / "services"), "/absolute", "elsewhere"]
+
+
+PLACED = """\
+sources: [{kind: files, directory: services}]
+tls: {certificate: tls/tls.crt, key: /etc/tls.key}
+listeners:
+- {name: b, address: "127.0.0.1:17000", tls: {certificate: b.crt, key: b.key, clientCa: ca.crt}}
+state: state
+istiods: [{address: "https://istiod:15014", tokenFile: token, ca: "${CA}"}]
+"""
+
+
+def test_relative_paths_are_meant_from_where_the_file_is(tmp_path: Path) -> None:
+    file = tmp_path / "isthmus.yaml"
+    file.write_text(PLACED)
+    config = load_config(str(file), {"CA": "ca.pem"})
+
+    assert config.tls == TlsOptions(certificate=f"{tmp_path}/tls/tls.crt", key="/etc/tls.key")
+    b = TlsOptions(certificate=f"{tmp_path}/b.crt", key=f"{tmp_path}/b.key", client_ca=f"{tmp_path}/ca.crt")
+    assert config.listeners[0].tls == b
+    assert config.state == f"{tmp_path}/state"
+    assert (config.istiods[0].token_file, config.istiods[0].ca) == (f"{tmp_path}/token", f"{tmp_path}/ca.pem")
+    # In a flag they are meant from where the process is.
+    flags = load_config(str(file), {"CA": ""}, Flags(tls_certificate="other.crt"))
+    assert flags.tls == TlsOptions(certificate="other.crt", key="/etc/tls.key")
+    assert flags.istiods[0].ca == ""
 
 
 @pytest.mark.parametrize(("content", "word"), [(None, "No such file"), (b"\xff", "not UTF-8")])
@@ -552,6 +632,31 @@ def test_a_mistake_in_a_flag(url: str, mistake: str) -> None:
 )
 def test_a_password_in_a_flag_is_never_shown(url: str) -> None:
     assert "hunter2" not in "".join(flag_mistakes(url))
+
+
+def test_flags_make_a_listener() -> None:
+    flags = Flags(sources=("file:d",), listen="0.0.0.0:16100", shards=4, tls_certificate="tls.crt", tls_key="tls.key")
+    config = config_from_flags(flags, {})
+    tls = TlsOptions(certificate="tls.crt", key="tls.key")
+    assert config.all_listeners == (Listener(name="xds", address="0.0.0.0:16100", shards=4, tls=tls),)
+
+
+@pytest.mark.parametrize(
+    ("flags", "mistake"),
+    [
+        (Flags(sources=("file:d",), shards=0), "--shards: 0 is not 1 to 64"),
+        (Flags(sources=("file:d",), tls_key="k"), "--tls-key: `key` and `certificate` go together"),
+    ],
+)
+def test_a_mistake_in_the_flags_of_a_listener(flags: Flags, mistake: str) -> None:
+    with pytest.raises(MistakesFound) as caught:
+        config_from_flags(flags, {})
+    assert caught.value.mistakes == [mistake]
+
+
+def test_a_flag_finds_a_map_in_its_way() -> None:
+    (mistake,) = mistakes(files(tls="tls.crt"), flags=Flags(tls_key="k"))
+    assert (mistake.path, mistake.message) == ("tls", "must be a map, not text")
 
 
 def test_flags_win_over_the_file_and_add_sources() -> None:

@@ -26,7 +26,11 @@ from isthmus.adapters.nacos.options import NacosOptions
 from isthmus.adapters.nacos.records import Scope, read_service
 from isthmus.adapters.zookeeper import instances
 from isthmus.adapters.zookeeper.options import ZookeeperOptions
-from isthmus.config import Flags, config_from_flags, config_from_text
+from isthmus.config import Config, Flags, config_from_flags, config_from_text
+from isthmus.config.listener_rules import KINDS
+from isthmus.config.listeners import IstiodOptions, Listener
+from isthmus.mcp.transport import TlsOptions
+from isthmus.mcp.views import NAMESPACES, REVISION, SOURCES, TYPES
 from isthmus.registry import codes
 from isthmus.registry.policy import Policy, admit
 
@@ -188,6 +192,28 @@ def test_every_key_of_a_prefix_of_etcd_is_on_its_page(heading: str, struct: type
 
 
 @pytest.mark.parametrize(
+    ("heading", "struct"),
+    [("key of a listener", Listener), ("key of `tls`", TlsOptions), ("key of an istiod", IstiodOptions)],
+    ids=["listener", "tls", "istiod"],
+)
+def test_every_key_of_a_listener_is_on_its_page(heading: str, struct: type) -> None:
+    assert shown_keys("xds.md", heading) == set(keys_of(struct))
+
+
+def test_the_keys_of_xDS_are_on_its_page() -> None:
+    elsewhere = {"sources", "debug", "startupGrace", "push", "vips", "log"}
+    assert shown_keys("xds.md", "key") == set(keys_of(Config)) - elsewhere
+    text = (CHECKOUT / "docs" / "xds.md").read_text()
+    assert "of {}, {} and {}".format(*KINDS) in text
+    assert all(f"`{key}`" in text for key in (TYPES, NAMESPACES, SOURCES, REVISION))
+
+
+def test_the_listeners_that_are_shown_are_valid() -> None:
+    (block,) = yaml_blocks(CHECKOUT / "docs" / "xds.md")
+    assert [one.name for one in config_from_text(block, {}).all_listeners] == ["xds", "payments", "tools"]
+
+
+@pytest.mark.parametrize(
     ("page", "options"),
     [
         ("consul.md", ConsulOptions),
@@ -206,7 +232,7 @@ def test_every_key_of_a_source_is_on_its_page(page: str, options: type[SourceOpt
 def shown_keys(page: str, heading: str) -> set[str]:
     """Return the keys of the table with that heading; a row begins with the keys it is for."""
     text = (CHECKOUT / "docs" / page).read_text()
-    (table,) = re.findall(rf"^\| {heading} \| default \| \|\n(.*?)\n\n", text, re.DOTALL | re.MULTILINE)
+    (table,) = re.findall(rf"^\| {re.escape(heading)} \| default \| \|\n(.*?)\n\n", text, re.DOTALL | re.MULTILINE)
     return {key for row in table.splitlines() for key in re.findall(r"`(\w+)`", row.split(" | ")[0])}
 
 

@@ -59,13 +59,28 @@ def files(**settings: object) -> str:
     return json.dumps({"sources": [{"kind": "files", "directory": "d"}], **settings})
 
 
+def listener(**options: object) -> str:
+    return files(listeners=[{"name": "b", "address": "127.0.0.1:17000", **options}])
+
+
+def istiod(**options: object) -> str:
+    return files(istiods=[{"address": "http://istiod:15014", **options}])
+
+
+def opened(*options: dict[str, object], **settings: object) -> str:
+    """Return a configuration with listeners a, b and so on."""
+    made = [{"name": name, **one} for name, one in zip("abc", options, strict=False)]
+    return files(listeners=made, **settings)
+
+
+TLS = {"certificate": "/tls.crt", "key": "/tls.key"}
 KINDS = "consul, etcd, eureka, files, nacos, zookeeper"
 
 FAULTS = [
     # keys, kinds and types
     ("sources: [{kind: zookeeper, adress: 'zk:1'}]", "sources[0].adress", 'unknown key; did you mean "address"?'),
     (zookeeper(session_timeout=5), "sources[0].session_timeout", 'did you mean "sessionTimeout"?'),
-    (files(qqq=1), "qqq", "the keys here are: sources, listen, debug"),
+    (files(qqq=1), "qqq", "the keys here are: sources, listen, shards, tls"),
     (files(push={"gapp": 1}), "push.gapp", 'did you mean "gap"?'),
     ("sources: [{kind: zookeeper}]", "sources[0].address", "missing"),
     ("sources: [{address: 'zk:2181'}]", "sources[0].kind", f"missing; choose from: {KINDS}"),
@@ -121,7 +136,79 @@ FAULTS = [
     (files(debug="127.0.0.1:16010"), "debug", "has the port of `listen`"),
     (files(listen="localhost:16014"), "listen", "has the port of `debug`"),
     (files(listen="0.0.0.0:7", debug="127.0.0.1:7", plaintext="anywhere"), "debug", "has the port of `listen`"),
+    # listeners
+    (files(shards=0), "shards", "is not 1 to 64"),
+    (files(shards=65), "shards", "is not 1 to 64"),
+    (files(shards=True), "shards", "must be a whole number"),
+    (files(shards=5), "shards",
+     "`listen` takes the ports 16010 to 16014, and `debug` port 16014: set `listen: 127.0.0.1:16100`"),
+    (files(listen="0.0.0.0:16001", shards=16, plaintext="anywhere"), "listen",
+     "`listen` takes the ports 16001 to 16016, and `debug` port 16014: set another port in `listen`, as 16100"),
+    (files(shards=16, debug="127.0.0.1:16020"), "debug",
+     "`debug` takes port 16020, and `listen` the ports 16010 to 16025: set `listen: 127.0.0.1:16100`"),
+    (files(listen="127.0.0.1:65530", shards=8), "listen", "a range of 8 ports, one for each shard, beyond 65535"),
+    (listener(address="127.0.0.1:65535", shards=2), "listeners[0].address", "beyond 65535"),
+    (listener(address="127.0.0.1:16010"), "listeners[0].address", "has the port of `listen`"),
+    (listener(address="0.0.0.0:16014", tls=TLS), "listeners[0].address", "has the port of `debug`"),
+    (listener(address="127.0.0.1:16008", shards=4), "listeners[0].address",
+     "takes the ports 16008 to 16011, and `listen` port 16010: set `address: 127.0.0.1:16100` in listeners[0]"),
+    (opened({"address": "127.0.0.1:16100", "shards": 4}, {"address": "127.0.0.1:16103", "shards": 2}),
+     "listeners[1].address",
+     "and listeners[0] the ports 16100 to 16103: set `address: 127.0.0.1:16200` in listeners[1]"),
+    (listener(address="10.0.0.1:17000"), "listeners[0].address", "plaintext: anywhere"),
+    (listener(address="17000"), "listeners[0].address", "has no port"),
+    (listener(name=""), "listeners[0].name", "is not a name of 1 to 63 small letters"),
+    (listener(name="B"), "listeners[0].name", "is not a name of 1 to 63 small letters"),
+    (listener(name="a.b"), "listeners[0].name", "is not a name of 1 to 63 small letters"),
+    (listener(name="xds"), "listeners[0].name", "is the name of the listener that `listen` makes too"),
+    (files(listeners=[{"address": "127.0.0.1:17000"}]), "listeners[0]", "has no `name`"),
+    (files(listeners=[{"name": "b"}]), "listeners[0].address", "missing"),
+    (files(listeners=[{"name": "b", "address": f"127.0.0.1:{port}"} for port in (17000, 18000)]), "listeners[1].name",
+     "is the name of listeners[0] too"),
+    (listener(shards=65), "listeners[0].shards", "is not 1 to 64"),
+    (listener(routing="authority"), "listeners[0].routing", "is for more than one shard"),
+    (listener(routing="port"), "listeners[0].routing", 'did you mean "ports"?'),
+    (listener(form="slim"), "listeners[0].form", 'did you mean "slime"?'),
+    (listener(debug="yes"), "listeners[0].debug", "choose from: always, auto, never"),
+    (listener(types=["serviceentry"]), "listeners[0].types[0]", 'did you mean "ServiceEntry"?'),
+    (listener(types=["Gateway"]), "listeners[0].types[0]", "choose from: ServiceEntry, WorkloadEntry, Sidecar"),
+    (listener(types=["Sidecar", "Sidecar"]), "listeners[0].types[1]", "is said before"),
+    (listener(namespaces=["Shop"]), "listeners[0].namespaces[0]", "is not a namespace"),
+    (listener(namespaces=["a", "a"]), "listeners[0].namespaces[1]", "is said before"),
+    (listener(sources=["file"]), "listeners[0].sources[0]", 'is the name of no source; did you mean "files"?'),
+    (listener(sources=["files", "files"]), "listeners[0].sources[1]", "is said before"),
+    (files(tls={"certificate": "c"}), "tls.certificate", "`certificate` and `key` go together"),
+    (files(tls={"key": "k"}), "tls.key", "`key` and `certificate` go together"),
+    (files(tls={"clientCa": "ca"}), "tls.clientCa", "there is no `certificate`, so no TLS"),
+    (listener(tls={"certificate": "c", "key": ""}), "listeners[0].tls.key", "`certificate` and `key` go together"),
+    (listener(tls={**TLS, "clientCa": "a\0b"}), "listeners[0].tls.clientCa", "is not a path"),
+    (files(tls="c.pem"), "tls", "must be a map, not text"),
+    (files(state="a\0b"), "state", "is not a path"),
+    # istiods
+    (files(istiods=[{}]), "istiods[0].address", "missing"),
+    *(
+        (istiod(**{key: value}), f"istiods[0].{key}", word)
+        for key, value, word in (
+            ("address", "istiod:15014", "server 1 is no `http://host:port` or `https://host:port`"),
+            ("address", "http://istiod:15014/debug", "server 1 has something after its port"),
+            ("address", "http://a:1,http://b:1", "each istiod is an item of its own"),
+            ("address", "http://x:hunter2@istiod:15014", "say them under `tokenFile`"),
+            ("name", "a b", "is not a name"),
+            ("revision", "a,b", "is not one revision"),
+            ("interval", 0.5, "is not 1 to 86400 seconds"),
+            ("interval", 86_401, "is not 1 to 86400 seconds"),
+            ("ca", "/ca.pem", "the address does not begin with `https:`"),
+            ("tokenFile", "\0", "is not a path"),
+        )
+    ),
+    (files(istiods=[{"name": "a", "address": f"http://i:{port}"} for port in (1, 2)]), "istiods[1].name",
+     "is the name of istiods[0] too"),
+    (files(istiods=[{"address": "http://i:1"}] * 2), "istiods[1].address", "is the address of istiods[0] too"),
     # what a source publishes
+    (zookeeper(revisions=["a,b"]), "sources[0].revisions[0]", "is not one revision"),
+    (zookeeper(revisions=["Canary"]), "sources[0].revisions[0]", "is not one revision"),
+    (zookeeper(revisions=[""]), "sources[0].revisions[0]", "is not one revision"),
+    (zookeeper(revisions=["a", "a"]), "sources[0].revisions[1]", "is said before"),
     (zookeeper(name="a b"), "sources[0].name", "is not a name"),
     (zookeeper(namespace="Shop"), "sources[0].namespace", '"Shop" is not a namespace'),
     (zookeeper(namespace="a.b"), "sources[0].namespace", "is not a namespace"),
@@ -398,6 +485,42 @@ def test_a_mistake_is_told_with_its_path_and_alone(text: str, path: str, word: s
     assert word in found.message
 
 
+def test_listeners_that_are_right() -> None:
+    text = opened(
+        {"address": "0.0.0.0:16100", "shards": 64, "tls": TLS, "types": ["ServiceEntry"], "sources": ["files"]},
+        {"address": "[::1]:18000", "shards": 64, "routing": "authority", "namespaces": ["shop"], "debug": "never"},
+        {"address": "127.0.0.1:0", "shards": 9, "form": "slime"},
+        shards=4,
+    )
+    assert outcome_of(text) == []
+
+
+def outcome_of(text: str) -> list[Mistake]:
+    try:
+        config_from_text(text, {}, file="f.yaml")
+    except MistakesFound as error:
+        return list(error.found)
+    return []
+
+
+def test_TLS_takes_the_place_of_the_words() -> None:
+    assert outcome_of(files(listen="0.0.0.0:16010", tls=TLS)) == []
+    (found,) = outcome_of(opened({"address": "0.0.0.0:17000"}, listen="0.0.0.0:16010", tls=TLS))
+    assert found.path == "listeners[0].address"
+    assert "without TLS" in found.message
+
+
+def test_every_listener_that_is_open_to_strangers_is_told() -> None:
+    found = outcome_of(opened({"address": "0.0.0.0:17000"}, {"address": "10.0.0.1:18000"}, listen="0.0.0.0:16010"))
+    assert [one.path for one in found] == ["listen", "listeners[0].address", "listeners[1].address"]
+
+
+def test_a_source_without_a_name_is_named_by_its_kind() -> None:
+    sources = [{"kind": "files", "directory": "d"}] * 2
+    named = [{"name": "b", "address": "127.0.0.1:17000", "sources": ["files-2"]}]
+    assert outcome_of(json.dumps({"sources": sources, "listeners": named})) == []
+
+
 def test_two_keys_cannot_become_one_label() -> None:
     found = mistakes(zookeeper(labels={"a": "x", "b": "x", "c": "y"}))
     assert [one.path for one in found] == ["sources[0].labels.a", "sources[0].labels.b"]
@@ -461,6 +584,8 @@ def test_prefixes_of_etcd_that_are_right(prefixes: dict[str, object]) -> None:
         etcd(address="http://bridge:hunter2@etcd:2379"),
         etcd(address="http://etcd:2379?password=hunter2"),
         etcd(password="hunter2"),
+        istiod(address="http://bridge:hunter2@istiod:15014"),
+        istiod(address="https://istiod:15014?token=hunter2"),
     ],
 )
 def test_T17_no_mistake_holds_a_secret(text: str) -> None:

@@ -28,7 +28,7 @@ def tree() -> set[str]:
     }
     own = {
         str(path.relative_to(CHECKOUT))
-        for folder in (".", "cli", "config", "debug")
+        for folder in (".", "cli", "config", "debug", "meshconfig", "readback")
         for path in (CHECKOUT / "isthmus" / folder).glob("*")
         if path.suffix in SUFFIXES
     }
