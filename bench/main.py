@@ -9,14 +9,14 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from bench import consul, etcd, eureka, nacos, zookeeper
+from bench import consul, etcd, eureka, nacos, xds, zookeeper
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
 
 class Scenario(NamedTuple):
-    """One registry, and how much of what it is filled with unless told otherwise.
+    """One registry, or none (`xds`), and how much of what it is filled with unless told otherwise.
 
     measure: takes a folder, the services, the instances of each, and the changes; returns the figures.
     """
@@ -32,6 +32,7 @@ SCENARIOS = {
     "etcd": Scenario(etcd.measure, services=10_000, instances=5, changes=30),
     "eureka": Scenario(eureka.measure, services=2_000, instances=5, changes=15),
     "nacos": Scenario(nacos.measure, services=2_000, instances=5, changes=20),
+    "xds": Scenario(xds.measure, services=10_000, instances=10, changes=40),
     "zookeeper": Scenario(zookeeper.measure, services=5_000, instances=5, changes=30),
 }
 

@@ -15,7 +15,7 @@ import grpc.aio
 from msgspec import Struct
 
 from isthmus.mcp.client import ISTIOD_TYPES, SERVICE_ENTRY_URL
-from isthmus.mcp.server import SERVICE
+from isthmus.mcp.published import ADS
 from isthmus.protos import xds_pb2
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ async def subscriber(address: str, *, delta: bool) -> AsyncIterator[RawSubscribe
     options = [("grpc.max_receive_message_length", -1), *_RECONNECT_AT_ONCE]
     method = "DeltaAggregatedResources" if delta else "StreamAggregatedResources"
     async with grpc.aio.insecure_channel(address, options=options) as channel:
-        open_stream: Any = channel.stream_stream(f"/{SERVICE}/{method}", None, None)
+        open_stream: Any = channel.stream_stream(f"/{ADS}/{method}", None, None)
         call = open_stream(wait_for_ready=True)
         one = RawSubscriber(call, delta=delta)
         await one.subscribe()
