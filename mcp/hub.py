@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger("isthmus.mcp")
 
 _RECENT_PUSHES = 200
+_RECENT_REFUSALS = 100
+_REASON_LENGTH = 300
 _MIB = 1024 * 1024
 # Clients with gRPC's default options take no response above the first (istiod up to 1.11 is one); the second is where
 # a mesh should be split into shards (X47).
@@ -78,6 +80,16 @@ class Push(Struct, frozen=True):
     write_seconds: float
 
 
+class TurnedAway(Struct, frozen=True):
+    """A stream or a connection that was refused; `at` is monotonic seconds, `status` gRPC's or BROKEN."""
+
+    at: float
+    listener: str
+    peer: str
+    status: str
+    reason: str
+
+
 class _Party:
     """One subscriber with all of its streams."""
 
@@ -123,6 +135,7 @@ class Hub:
         self.pushed: dict[tuple[str, str], int] = {}
         self.pushed_bytes = 0
         self.refused: Counter[str] = Counter()
+        self.turned_away: deque[TurnedAway] = deque(maxlen=_RECENT_REFUSALS)
         self._parties: dict[tuple[str, str], _Party] = {}
         self._warned_of: dict[str, int] = {}
         self._numbers = 0
@@ -199,6 +212,12 @@ class Hub:
             self._warned_of[type_url] = passed
             mark = _SIZES_TO_WARN_OF[passed - 1]
             _log.warning("a response of %s has %d bytes, more than %d MiB", type_url, size, mark // _MIB)
+
+    def refuse(self, listener: str, peer: str, status: str, reason: str) -> None:
+        """Count a stream or a connection that is refused, and keep why for the pages."""
+        self.refused[status] += 1
+        now = asyncio.get_running_loop().time()
+        self.turned_away.append(TurnedAway(now, listener, peer, status, reason[:_REASON_LENGTH]))
 
     def note(self, stream: Stream, response: Response, started: float, ended: float) -> None:
         """Count a response that was written."""

@@ -81,7 +81,7 @@ async def _converse(context: grpc.aio.ServicerContext[bytes, bytes], hub: Hub, d
     try:
         stream = hub.add(peer_behind(context.peer()), door, delta=delta)
     except ProtocolError as error:
-        _end(context, hub, error)
+        _end(context, hub, door, error)
         return
     stream.session = _session(hub, stream)
     try:
@@ -94,9 +94,11 @@ async def _converse(context: grpc.aio.ServicerContext[bytes, bytes], hub: Hub, d
     except* ProtocolError as group:
         for broken in group.exceptions:
             _log.info("stream %d of %s ended: %s", stream.number, stream.peer, broken)
-            _end(context, hub, broken)
+            _end(context, hub, door, broken)
     except* grpc.aio.BaseError:
+        # Not our doing: the network's, or gRPC's own, as for a request above its limit (X48).
         _log.info("stream %d of %s broke", stream.number, stream.peer)
+        hub.refuse(door.listener, stream.peer, "BROKEN", "it broke off, or sent more than a request may have")
     finally:
         hub.remove(stream)
 
@@ -111,9 +113,9 @@ def _session(hub: Hub, stream: Stream) -> Session[Any]:
     return (SlimeSession if stream.door.form == "slime" else SotwSession)(admit, hub.limits, pages)
 
 
-def _end(context: grpc.aio.ServicerContext[bytes, bytes], hub: Hub, error: BaseException) -> None:
+def _end(context: grpc.aio.ServicerContext[bytes, bytes], hub: Hub, door: Door, error: BaseException) -> None:
     status = error.status if isinstance(error, ProtocolError) else "UNKNOWN"
-    hub.refused[status] += 1
+    hub.refuse(door.listener, peer_behind(context.peer()), status, str(error))
     context.set_code(grpc.StatusCode[status])
     context.set_details(str(error))
 
@@ -207,6 +209,8 @@ def _options(limits: Limits) -> list[tuple[str, int]]:
     return [
         ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
         ("grpc.keepalive_permit_without_calls", 1),
+        # A connection that says nothing is closed as a stream without a request is (X52).
+        ("grpc.server_handshake_timeout_ms", round(limits.first_request * 1000)),
         ("grpc.keepalive_time_ms", round(limits.keepalive * 1000)),
         ("grpc.keepalive_timeout_ms", round(limits.keepalive_answer * 1000)),
         ("grpc.http2.ping_timeout_ms", round(limits.keepalive_answer * 1000)),

@@ -144,14 +144,6 @@ class RawStream(ABC):
             return error.code()
         return (await self.status())[0]
 
-    async def outlast(self) -> grpc.StatusCode:
-        """Read whatever still comes until the stream ends, and return the status."""
-        with suppress(grpc.aio.AioRpcError):
-            async with asyncio.timeout(ANSWER_WITHIN_S):
-                while isinstance(await self.call.read(), bytes):
-                    pass
-        return (await self.status())[0]
-
     def _node(self, node: xds_pb2.Node | None) -> xds_pb2.Node | None:
         first, self._node_sent = not self._node_sent, True
         return node if node is not None or not first else NODE

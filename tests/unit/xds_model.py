@@ -28,6 +28,7 @@ LONG = 1_000.0
 NAMES = st.sampled_from(["reg/a", "reg/b", "reg/c", "reg/d"])
 CONTENTS = st.none() | st.integers(0, 2)
 SUBSCRIPTIONS = st.lists(st.one_of(NAMES, st.just("*")), max_size=3)
+CHANGES = st.lists(st.tuples(NAMES, CONTENTS), max_size=3)
 WHICH = st.integers(0, 50)
 REFUSED = xds_pb2.Status(code=3, message="no")
 
@@ -129,9 +130,19 @@ class RandomClient(RuleBasedStateMachine):
 
     # What happens to the resources.
 
-    @rule(changes=st.lists(st.tuples(NAMES, CONTENTS), max_size=3))
+    @rule(changes=CHANGES)
     def change(self, changes: list[tuple[str, int | None]]) -> None:
         self.resources.update((name, None if content is None else frame(name, content)) for name, content in changes)
+
+    @rule(changes=CHANGES)
+    def change_and_hear(self, changes: list[tuple[str, int | None]]) -> None:
+        """Let a change go all the way to the client, as most do."""
+        self.held = False
+        self.change(changes)
+        for _ in range(2):
+            if not self.settled:
+                self.acknowledge_last()
+            self.responses(push=True)
 
     @rule(count=st.sampled_from([1, 1200]))
     def come_and_go(self, count: int) -> None:
