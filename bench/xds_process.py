@@ -92,7 +92,7 @@ class Bench:
         while True:
             await asyncio.sleep(_LOOK_S)
             sessions = [stream.session for stream in self._bridge.hub.streams.values()]
-            idle = not any(one.unacknowledged or one.opens_at() is not None for one in sessions)
+            idle = not any(one.awaits() or one.opens_at() is not None for one in sessions)
             if idle and self._bridge.hub.pushed_bytes > before:
                 watches = [watch for one in sessions for watch in one.watches.values() if watch.sent_at >= at]
                 acked = max(watch.sent_at + watch.ack_seconds for watch in watches) - at

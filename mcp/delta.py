@@ -40,6 +40,8 @@ class DeltaSession(Session[DeltaWatch]):
         """Take one request. Raises ProtocolError: the stream is to be ended with its status."""
         self._identify(request.node, request.type_url)
         watch = self.watches.get(request.type_url)
+        asked = len(request.resource_names_subscribe) + len(request.initial_resource_versions)
+        self._bound(asked + (len(watch.names) if watch else 0))
         if watch is None:
             self._begin(self._add(DeltaWatch(request.type_url)), request)
             return

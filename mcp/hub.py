@@ -15,12 +15,13 @@ from msgspec import Struct
 
 from isthmus.mcp.limits import Limits
 from isthmus.mcp.pacing import DEFAULT_GAP, Rounds
+from isthmus.mcp.writes import Writes
 from isthmus.registry.errors import ProtocolError
 
 if TYPE_CHECKING:
     from isthmus.mcp.session import DebugPages, Lookup, Response, Session, Subscriber
     from isthmus.mcp.shards import Publication, Shard
-    from isthmus.mcp.views import Door
+    from isthmus.mcp.views import Door, View
 
 _log = logging.getLogger("isthmus.mcp")
 
@@ -104,8 +105,9 @@ class _Party:
 
     @property
     def outstanding(self) -> bool:
-        # One that is told of the round has not sent anything yet, and what is acknowledged meanwhile is of before.
-        return any(stream.round or stream.session.unacknowledged for stream in self.streams)
+        """Whether something of this round is still to be sent or acknowledged; older ones count no more."""
+        begun = self.rounds.begun
+        return any(stream.round or stream.session.awaits(begun) for stream in self.streams)
 
     def stop_timer(self) -> None:
         if self.timer is not None:
@@ -129,6 +131,7 @@ class Hub:
         self.publication = publication
         self.limits = limits or Limits()
         self.gap = gap
+        self.writes = Writes(self.limits)
         self.debug_pages = debug_pages
         self.streams: dict[int, Stream] = {}
         self.pushes: deque[Push] = deque(maxlen=_RECENT_PUSHES)
@@ -175,6 +178,7 @@ class Hub:
     def admit(self, stream: Stream, subscriber: Subscriber) -> Lookup:
         """Return what a stream may look up, now that it said who it is. Raises ProtocolError: it may not."""
         view = stream.door.view_of(subscriber.metadata)
+        self._bound_views(stream, view)
         stream.shard = self.publication.enter(stream.door.part, view)
         key = stream.peer.rpartition(":")[0], subscriber.node_id
         self._parties.setdefault(key, _Party(self.gap)).streams.add(stream)
@@ -182,10 +186,8 @@ class Hub:
 
     def heard(self, stream: Stream) -> None:
         """Note that a request of a stream was read: it may have been the last acknowledgement of a round."""
-        if (party := self._party_of(stream)) is not None and not party.outstanding:
-            party.rounds.settle(asyncio.get_running_loop().time())
-            if party.timer is not None:
-                self._schedule(party)
+        if (party := self._party_of(stream)) is not None:
+            self._settle(party)
 
     def ask(self, stream: Stream) -> None:
         """Push what a stream missed, its client not being ready then, in the next round of its subscriber."""
@@ -200,7 +202,9 @@ class Hub:
         if (party := self._party_of(stream)) is None:
             return
         party.streams.discard(stream)
-        if not party.streams:
+        if party.streams:
+            self._settle(party)
+        else:
             party.stop_timer()
             del self._parties[stream.party]
 
@@ -237,6 +241,22 @@ class Hub:
         )
 
     # Inside.
+
+    def _bound_views(self, stream: Stream, view: View) -> None:
+        """Raises ProtocolError: from one address come so many different views that others would find no room."""
+        address = stream.party[0]
+        views = {one.shard.view for one in self.streams.values() if one.shard is not None and one.party[0] == address}
+        if len(views | {view}) > self.limits.views_of_address:
+            most = self.limits.views_of_address
+            raise ProtocolError("RESOURCE_EXHAUSTED", f"more than {most} different views from {address}")
+
+    def _settle(self, party: _Party) -> None:
+        """End the round if nothing of it is outstanding any more."""
+        if party.outstanding:
+            return
+        party.rounds.settle(asyncio.get_running_loop().time())
+        if party.timer is not None:
+            self._schedule(party)
 
     def _schedule(self, party: _Party) -> None:
         loop = asyncio.get_running_loop()

@@ -13,6 +13,7 @@ DEFAULT_GAP = 0.25
 _QUIET = 0.15
 # Who takes a second to take a round has half a second for everything else before the next one.
 _REST_SHARE = 0.5
+_LONGEST_REST = 1.0
 # One stream that does not acknowledge holds up the others of its subscriber for so long (its own next response: X50).
 _PATIENCE = 2.0
 
@@ -20,24 +21,24 @@ _PATIENCE = 2.0
 class Rounds:
     """The rounds of one subscriber; times are monotonic seconds.
 
-    gap: the shortest time from the beginning of a round to that of the next.
+    gap: the shortest time from the beginning of a round to that of the next. begun: when the last one began.
     """
 
     def __init__(self, gap: float = DEFAULT_GAP) -> None:
         self.gap = gap
-        self._begun = float("-inf")
+        self.begun = float("-inf")
         self._rested = float("-inf")
         self._under_way = False
 
     def opens_at(self, *, outstanding: bool) -> float:
         """Return the earliest time of the next round; `outstanding`: a response is not acknowledged yet."""
         if outstanding and self._under_way:
-            return self._begun + max(self.gap, _PATIENCE if self.gap else 0.0)
-        return max(self._begun + self.gap, self._rested)
+            return self.begun + max(self.gap, _PATIENCE if self.gap else 0.0)
+        return max(self.begun + self.gap, self._rested)
 
     def begin(self, now: float) -> None:
         """Note that a round begins."""
-        self._begun = now
+        self.begun = now
         self._under_way = True
 
     def settle(self, now: float) -> None:
@@ -45,7 +46,7 @@ class Rounds:
         if self._under_way:
             self._under_way = False
             if self.gap:
-                self._rested = now + max(_QUIET, _REST_SHARE * (now - self._begun))
+                self._rested = now + min(_LONGEST_REST, max(_QUIET, _REST_SHARE * (now - self.begun)))
 
 
 class Allowance:

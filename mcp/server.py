@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from isthmus.mcp.limits import Limits
     from isthmus.mcp.session import Lookup, Response, Session, Subscriber
     from isthmus.mcp.transport import Tls
+    from isthmus.mcp.writes import Writes
 
 _log = logging.getLogger("isthmus.mcp")
 
@@ -159,17 +160,20 @@ async def _write(context: grpc.aio.ServicerContext[bytes, bytes], hub: Hub, stre
         for response in stream.session.due(loop.time(), push=push):
             hub.warn_of_size(response)
             started = loop.time()
-            await _send(context, hub.limits, response)
+            await _send(context, hub.writes, response)
+            stream.session.written(response, loop.time())
             hub.note(stream, response, started, loop.time())
         await _rest(hub, stream)
 
 
-async def _send(context: grpc.aio.ServicerContext[bytes, bytes], limits: Limits, response: Response) -> None:
+async def _send(context: grpc.aio.ServicerContext[bytes, bytes], writes: Writes, response: Response) -> None:
+    began = asyncio.get_running_loop().time()
     try:
-        async with asyncio.timeout(limits.write):
+        async with writes.one(len(response.data)):
             await context.write(response.data)
     except TimeoutError as error:
-        raise ProtocolError("UNAVAILABLE", f"the client did not take a response within {limits.write:g} s") from error
+        waited = asyncio.get_running_loop().time() - began
+        raise ProtocolError("UNAVAILABLE", f"the client did not take a response within {waited:.0f} s") from error
 
 
 async def _rest(hub: Hub, stream: Stream) -> None:

@@ -34,6 +34,11 @@ CONTROL_PLANE = text(1, "isthmus")
 DEBUG_TYPE = "istio.io/debug"
 
 
+# What a client says is kept while its stream lives, and shown; istiod's node has 300 bytes, an Envoy's some thousands.
+WORD_LENGTH = 1_024
+METADATA_BYTES = 64 * 1024
+
+
 class Response(Struct, frozen=True):
     """One encoded response and what it holds, for the pages and the metrics."""
 
@@ -61,7 +66,8 @@ class Subscriber(Struct, frozen=True):
     @property
     def revision(self) -> str:
         """The Istio revision that the client names, or nothing."""
-        return str(self.metadata.get("ISTIO_REVISION", ""))
+        said = self.metadata.get("ISTIO_REVISION", "")
+        return ",".join(map(str, said)) if isinstance(said, list) else str(said)
 
 
 class Watch:
@@ -86,7 +92,7 @@ class Watch:
         if self.awaiting is not None:
             self.ack_seconds = now - self.sent_at
         self.awaiting = None
-        self.nack = error
+        self.nack = None if error is None else error[:WORD_LENGTH]
         if error is None:
             self.acked_version = self.sent_version
         else:
@@ -127,6 +133,8 @@ class Session(ABC, Generic[W]):
 
     def _identify(self, node: xds_pb2.Node, type_url: str) -> None:
         """Take the node of the first request, and of no other (X22, X24). Raises ProtocolError (X23, X25)."""
+        if len(type_url) > WORD_LENGTH or len(node.id) > WORD_LENGTH:
+            raise ProtocolError("INVALID_ARGUMENT", f"type_url and node.id may have {WORD_LENGTH} characters")
         if self.subscriber is None:
             if not node.id:
                 raise ProtocolError("INVALID_ARGUMENT", "the first request of a stream must carry a node with an id")
@@ -138,6 +146,11 @@ class Session(ABC, Generic[W]):
             _log.warning("a stream of %r now says that it is %r: it stays the first", self.subscriber.node_id, node.id)
         if not type_url:
             raise ProtocolError("INVALID_ARGUMENT", "a request must carry a type_url")
+
+    def _bound(self, names: int) -> None:
+        """Raises ProtocolError: so many names of one type are more than a stream may ask for (X55)."""
+        if names > self._limits.names:
+            raise ProtocolError("RESOURCE_EXHAUSTED", f"more than {self._limits.names} names of one type")
 
     def _add(self, watch: W) -> W:
         if len(self.watches) >= self._limits.types:
@@ -182,10 +195,15 @@ class Session(ABC, Generic[W]):
         times = [watch.opens_at(self._limits.ack) for watch in self.watches.values() if self.behind(watch)]
         return min(times, default=None)
 
-    @property
-    def unacknowledged(self) -> bool:
-        """Whether an answer to a response is outstanding."""
-        return any(watch.awaiting is not None for watch in self.watches.values())
+    def awaits(self, since: float = float("-inf")) -> bool:
+        """Tell whether the answer to a response that was sent since then is outstanding."""
+        return any(watch.awaiting is not None and watch.sent_at >= since for watch in self.watches.values())
+
+    def written(self, response: Response, now: float) -> None:
+        """Note that a response is with the client's side: from now on it can be acknowledged (X50)."""
+        watch = self.watches.get(response.type_url)
+        if watch is not None and watch.awaiting == response.nonce:
+            watch.sent_at = now
 
     @abstractmethod
     def receive(self, request: Any, now: float) -> None:
@@ -211,7 +229,9 @@ def _nothing_yet(type_url: str) -> ResourceSet | None:
 
 
 def _subscriber(node: xds_pb2.Node) -> Subscriber:
-    """Read who asks. Raises ProtocolError: the metadata holds a number that JSON has no word for (X56)."""
+    """Read who asks. Raises ProtocolError: the metadata holds a number that JSON has no word for (X56), or too much."""
+    if node.metadata.ByteSize() > METADATA_BYTES:
+        raise ProtocolError("INVALID_ARGUMENT", f"the metadata of a node may have {METADATA_BYTES} bytes")
     try:
         return Subscriber(node.id, MessageToDict(node.metadata))
     except ValueError as error:

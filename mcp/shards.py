@@ -15,8 +15,8 @@ from msgspec import Struct
 from isthmus.mcp.encode import Frame, encode_service_entry
 from isthmus.mcp.limits import Limits
 from isthmus.mcp.resources import ResourceSet
-from isthmus.registry.audience import EVERYBODY, Audience, restrict
-from isthmus.registry.errors import ProtocolError, RecordError
+from isthmus.registry.audience import Audience, restrict
+from isthmus.registry.errors import ProtocolError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -39,10 +39,14 @@ def shard_index(name: str, count: int) -> int:
 
 
 class Published(Struct, frozen=True, gc=False):
-    """A resource, encoded as who may see all of it is shown it, and what it comes from."""
+    """A resource, encoded as who may see all of it is shown it, and what it comes from.
+
+    partial: for each choice of its contributions that somebody sees, the resource of those alone, once asked for.
+    """
 
     frame: Frame
     change: Change
+    partial: dict[tuple[bool, ...], Frame | None]
 
 
 class Shard:
@@ -78,25 +82,17 @@ class Shard:
         return None if self.held else known
 
     def take(self, published: Iterable[tuple[str, Published | None]]) -> bool:
-        """Take what changed, as far as it is shown here; return whether anything here is other than before."""
-        part, view = self.part, self.view
-        shown = (
-            (name, one)
-            for name, one in published
-            if shard_index(name, part.count) == part.index and view.has_namespace(name)
-        )
+        """Take what changed of this part, as far as it is shown; return whether anything here is other than before."""
+        shown = ((name, one) for name, one in published if self.view.has_namespace(name))
         return self.service_entries.update(self._framed(shown))
 
     def _framed(self, published: Iterable[tuple[str, Published | None]]) -> Iterator[tuple[str, Frame | None]]:
         for name, one in published:
-            if one is None:
-                yield name, None
-                continue
             try:
-                yield name, seen_by(one, self.view.audience)
-            except RecordError as error:
-                # Like istiod, who would refuse it and keep what it has (X62).
-                _log.warning("resource %r, as %s sees it: %s", name, self.view.audience, error.reason)
+                yield name, None if one is None else seen_by(one, self.view.audience)
+            except (UnicodeEncodeError, ValueError):
+                # The last good bytes stay, and the others go out (X62, T11).
+                _log.exception("resource %r, as %s sees it, cannot be encoded", name, self.view.audience)
 
 
 class Publication:
@@ -145,7 +141,7 @@ class Publication:
                 self._published[name] = one
         if any(one is None for _, one in published) or len(self._published) != before:
             self._names = None
-        told = [shard.take(published) for shard in self._shards.values()]
+        told = [self._tell(count, published) for count in {part.count for part, _ in self._shards}]
         return any(told)
 
     def enter(self, part: Part, view: View) -> Shard:
@@ -160,7 +156,7 @@ class Publication:
             if len(views) > self._limits.views:
                 raise ProtocolError("RESOURCE_EXHAUSTED", f"more than {self._limits.views} different views")
             shard = self._shards[part, view] = Shard(part, view, self)
-            shard.take(self._published.items())
+            shard.take(_dealt(self._published.items(), part.count).get(part.index, ()))
         shard.users += 1
         return shard
 
@@ -176,12 +172,16 @@ class Publication:
         """Return name and version of each ServiceEntry that a subscriber with a view of all shards should hold."""
         if not view.has_kind(SERVICE_ENTRY_URLS[0]):
             return {}
-        seen = (
-            (name, _frame_or_none(one, view.audience))
-            for name, one in self._published.items()
-            if view.has_namespace(name)
-        )
+        shown = ((name, one) for name, one in self._published.items() if view.has_namespace(name))
+        seen = ((name, seen_by(one, view.audience)) for name, one in shown)
         return {name: frame.version for name, frame in seen if frame is not None}
+
+    def _tell(self, count: int, published: Iterable[tuple[str, Published | None]]) -> bool:
+        """Deal what changed to the shards of one number; return whether anything in one is other than before."""
+        dealt = _dealt(published, count)
+        mine = [shard for shard in self._shards.values() if shard.part.count == count and shard.part.index in dealt]
+        told = [shard.take(dealt[shard.part.index]) for shard in mine]
+        return any(told)
 
     def _forget_unused(self) -> None:
         for key in [key for key, shard in self._shards.items() if not shard.users]:
@@ -193,24 +193,28 @@ class Publication:
                 yield change.name, None
                 continue
             try:
-                yield change.name, Published(encode_service_entry(change.entry), change)
+                yield change.name, Published(encode_service_entry(change.entry), change, {})
             except (UnicodeEncodeError, ValueError):
                 # The last good bytes stay, and the others go out (X62, T11).
                 _log.exception("resource %r cannot be encoded", change.name)
 
 
 def seen_by(published: Published, audience: Audience) -> Frame | None:
-    """Return a resource as an audience sees it; None: not at all. Raises RecordError: istiod would not take that."""
-    if audience == EVERYBODY:
+    """Return a resource as an audience sees it; None: not at all."""
+    seen = tuple(map(audience.sees, published.change.contributions))
+    if all(seen):
         return published.frame
-    entry = restrict(published.change, audience)
-    if entry is published.change.entry:
-        return published.frame
-    return encode_service_entry(entry) if entry is not None else None
+    if seen not in published.partial:
+        entry = restrict(published.change, audience)
+        published.partial[seen] = None if entry is None else encode_service_entry(entry)
+    return published.partial[seen]
 
 
-def _frame_or_none(published: Published, audience: Audience) -> Frame | None:
-    try:
-        return seen_by(published, audience)
-    except RecordError:
-        return None
+def _dealt(
+    published: Iterable[tuple[str, Published | None]], count: int
+) -> dict[int, list[tuple[str, Published | None]]]:
+    """Deal resources to so many shards: index -> those of it."""
+    dealt: dict[int, list[tuple[str, Published | None]]] = {}
+    for name, one in published:
+        dealt.setdefault(shard_index(name, count), []).append((name, one))
+    return dealt

@@ -45,8 +45,8 @@ class SlimeSession(Session[SlimeWatch]):
         if watch is None:
             self._add(SlimeWatch(request.type_url))
         elif not request.response_nonce:
-            # A client that begins anew on an open stream (X07) holds nothing of ours.
-            watch.client_has.clear()
+            # A client that begins anew on an open stream (X07) gets everything, and is told what has gone since.
+            watch.client_has = dict.fromkeys(watch.client_has, "")
             watch.revision = -1
             watch.must_answer = True
         elif request.response_nonce == watch.last_nonce:

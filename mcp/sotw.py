@@ -48,6 +48,7 @@ class SotwSession(Session[SotwWatch]):
         if is_debug(request.type_url):
             self._ask_debug(request.type_url, request.resource_names)
             return
+        self._bound(len(request.resource_names))
         watch = self.watches.get(request.type_url)
         if watch is None:
             # The first request of a type subscribes, whatever its nonce and version say (X01 to X03).
@@ -93,7 +94,7 @@ class SotwSession(Session[SotwWatch]):
     def _changed(self, watch: SotwWatch, resources: ResourceSet) -> bool:
         if watch.names is None:
             return resources.version != watch.sent_version
-        if resources.revision == watch.revision:
+        if _untouched(watch, watch.names, resources):
             return False
         present = _versions(resources, watch.names)
         if resources.full_state:
@@ -127,6 +128,17 @@ def _read_names(watch: SotwWatch, request: xds_pb2.DiscoveryRequest) -> frozense
     names = frozenset(request.resource_names)
     watch.named = watch.named or bool(names)
     return None if WILDCARD in names or not watch.named else names
+
+
+def _untouched(watch: SotwWatch, names: frozenset[str], resources: ResourceSet) -> bool:
+    """Tell whether none of the names changed since they were looked at last, and note that: there may be many."""
+    if resources.revision == watch.revision:
+        return True
+    logged = resources.changed_since(watch.revision) if watch.revision >= 0 else None
+    if logged is None or not names.isdisjoint(logged):
+        return False
+    watch.revision = resources.revision
+    return True
 
 
 def _versions(resources: ResourceSet, names: frozenset[str]) -> dict[str, str]:

@@ -9,11 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
-from msgspec.structs import replace
 
-from isthmus.registry import codes
-from isthmus.registry.acceptance import service_entry_reasons
-from isthmus.registry.errors import RecordError
 from isthmus.registry.merge import merge
 
 if TYPE_CHECKING:
@@ -45,7 +41,7 @@ EVERYBODY = Audience()
 def restrict(change: Change, audience: Audience) -> ServiceEntry | None:
     """Return a changed resource as an audience sees it; None: not at all.
 
-    Raises RecordError: istiod would not take what is left of it.
+    Istiod takes each contribution by itself (`Catalog`), so it takes any of them together.
     """
     if change.entry is None:
         return None
@@ -54,8 +50,4 @@ def restrict(change: Change, audience: Audience) -> ServiceEntry | None:
         return change.entry
     if not seen:
         return None
-    entry = merge(seen, change.address).entry
-    # Each endpoint passed the same rules when it was admitted.
-    if reasons := service_entry_reasons(replace(entry, endpoints=())):
-        raise RecordError(codes.NOT_ACCEPTABLE, "; ".join(reasons))
-    return entry
+    return merge(seen, change.address).entry

@@ -99,6 +99,8 @@ class Catalog:
         self._entries: dict[str, ServiceEntry] = {}
         # What views may tell apart of a resource that is the same as a whole.
         self._visible: dict[str, object] = {}
+        # Resource -> what each service (order of its source, key) said of it when istiod would last have taken it.
+        self._good: dict[str, dict[tuple[int, str], Contribution]] = {}
         self._conflicts: dict[str, tuple[tuple[str, Refusal], ...]] = {}
         self._dirty: set[str] = set()
         self._listeners: list[Callable[[], None]] = []
@@ -316,34 +318,57 @@ class Catalog:
                 listener()
 
     def _rebuild(self, name: str) -> Change:
-        contributions = self.contributions(name)
+        contributions, unacceptable = self._acceptable(name)
         if not contributions:
+            self._note_conflicts(name, unacceptable)
             self._vips.release(name)
-            self._conflicts.pop(name, None)
             return Change(name, None)
         address = self._vip(name, contributions)
         merged = merge(contributions, address)
-        unacceptable = self._unacceptable(merged.entry, contributions)
-        refused = (*merged.refused, *unacceptable)
+        self._note_conflicts(name, [*merged.refused, *unacceptable])
+        return Change(name, merged.entry, tuple(contributions), address)
+
+    def _note_conflicts(self, name: str, refused: list[tuple[str, Refusal]]) -> None:
         if refused:
-            self._conflicts[name] = refused
+            self._conflicts[name] = tuple(refused)
         else:
             self._conflicts.pop(name, None)
-        # What istiod would not take never goes out; like istiod, we then keep what was good before (X62).
-        entry = self._entries.get(name) if unacceptable else merged.entry
-        return Change(name, entry, tuple(contributions), address)
 
-    def _unacceptable(self, entry: ServiceEntry, contributions: list[Contribution]) -> list[tuple[str, Refusal]]:
-        first = contributions[0]
-        return [
-            (first.source, Refusal(codes.NOT_ACCEPTABLE, reason, first.service.key))
-            # Each endpoint passed the same rules when it was admitted.
-            for reason in service_entry_reasons(replace(entry, endpoints=()))
-        ]
+    def _acceptable(self, name: str) -> tuple[list[Contribution], list[tuple[str, Refusal]]]:
+        """Return what each source says of a resource, and what was refused.
+
+        What istiod would not take is left out; like istiod, we then keep what the same source said before (X62).
+        """
+        known, good = self._good.pop(name, {}), {}
+        refused: list[tuple[str, Refusal]] = []
+        for place, source in sorted(self._by_resource.get(name, {}).items()):
+            said = Contribution(source, self._sources[source].services[place[1]])
+            reasons = _why_unacceptable(said, known.get(place))
+            refused += [(source, Refusal(codes.NOT_ACCEPTABLE, reason, said.service.key)) for reason in reasons]
+            if (taken := known.get(place) if reasons else said) is not None:
+                good[place] = taken
+        if good:
+            self._good[name] = good
+        return list(good.values()), refused
 
     def _vip(self, name: str, contributions: list[Contribution]) -> str | None:
         wanted = any(self._sources[one.source].policy.vip for one in contributions)
         return self._vips.address(name) if wanted else None
+
+
+def _why_unacceptable(said: Contribution, good: Contribution | None) -> list[str]:
+    """Return why istiod would not take a resource that is made of this alone; of endpoints, that was judged before.
+
+    good: what passed last; what differs from it in endpoints only passes again unlooked at.
+    """
+    if good is not None and _without_endpoints(good.service) == _without_endpoints(said.service):
+        return []
+    shell = replace(said.service, endpoints=())
+    return list(service_entry_reasons(merge([Contribution(said.source, shell)], None).entry))
+
+
+def _without_endpoints(service: Service) -> tuple[object, ...]:
+    return service.identity, service.namespace, service.host, service.ports, service.export_to
 
 
 def _visible(change: Change) -> object:

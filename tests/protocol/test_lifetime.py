@@ -237,6 +237,22 @@ async def test_X49_a_reader_that_takes_nothing_is_given_up(stack: AsyncExitStack
     assert await slow.end() is grpc.StatusCode.UNAVAILABLE
 
 
+async def test_X49_where_many_take_nothing_all_of_them_are_given_up_sooner(stack: AsyncExitStack, form: str) -> None:
+    hurried = Limits(hurried_write=0.3, unread_bytes=20_000_000)
+    server = await stack.enter_async_context(serving(limits=hurried))
+    server.publish(entry("a"), *big_entries(17))
+    first = await stack.enter_async_context(server.stream(form, **NARROW))
+    await first.ask(SERVICE_ENTRIES)
+    await server.subscribed()
+    second = await stack.enter_async_context(server.stream(form, **NARROW))
+    await second.ask(SERVICE_ENTRIES)
+    await wait_for_async(lambda: not server.hub.streams, ANSWER_WITHIN_S, "both streams to be given up")
+    assert server.hub.refused == {"UNAVAILABLE": 2}
+    for stream in (first, second):
+        await stream.read()
+        assert await stream.end() is grpc.StatusCode.UNAVAILABLE
+
+
 async def test_X49_a_client_that_opens_no_window_gets_no_more_than_its_window(server: Served) -> None:
     server.publish(*big_entries(17))
     async with http2.connect(server.address) as connection, server.stream(SOTW) as other:

@@ -160,18 +160,54 @@ async def test_X53_streams_above_the_limit_are_refused_and_the_old_ones_live(sta
         assert (await new.exchange(SERVICE_ENTRIES)).names == ("reg/a",)
 
 
-async def test_X55_a_million_names(server: Served, form: str, stack: AsyncExitStack) -> None:
-    names = [f"reg/{number}" for number in range(MILLION)]
-    server.publish(entry("7"), entry("live"))
+async def test_X55_a_million_names_are_refused(server: Served, form: str, stack: AsyncExitStack) -> None:
+    server.publish(entry("live"))
     other = await stack.enter_async_context(server.stream(form))
     await other.exchange(SERVICE_ENTRIES, "reg/live")
     stream = await stack.enter_async_context(server.stream(form))
-    await stream.ask(SERVICE_ENTRIES, *names)
-    answer = await stream.read()
-    assert answer.names == ("reg/7",)
-    assert len(answer.removed) == (0 if form == SOTW else MILLION - 1)
+    await stream.ask(SERVICE_ENTRIES, *(f"reg/{number}" for number in range(MILLION)))
+    assert await stream.end() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert server.hub.refused == {"RESOURCE_EXHAUSTED": 1}
     server.publish(entry("live", "10.0.0.2"))
     assert (await other.read()).addresses("reg/live") == ["10.0.0.2"]
+
+
+async def test_X55_as_many_names_as_are_allowed(server: Served, form: str) -> None:
+    most = server.hub.limits.names
+    server.publish(entry("7"), entry("live"))
+    async with server.stream(form) as stream:
+        await stream.ask(SERVICE_ENTRIES, *(f"reg/{number}" for number in range(most)))
+        answer = await stream.read()
+        assert answer.names == ("reg/7",)
+        assert len(answer.removed) == (0 if form == SOTW else most - 1)
+
+
+async def test_X55_names_that_come_one_after_the_other_are_counted_together(stack: AsyncExitStack) -> None:
+    server = await stack.enter_async_context(serving(limits=Limits(names=10)))
+    stream = await stack.enter_async_context(server.stream(DELTA))
+    for number in range(10):
+        await stream.ask(SERVICE_ENTRIES, f"reg/{number}")
+        await stream.ack(await stream.read())
+    await stream.ask(SERVICE_ENTRIES, "reg/10")
+    assert await stream.end() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+@pytest.mark.parametrize(
+    ("node", "type_url"),
+    [
+        (xds_pb2.Node(id="n" * 2_000), SERVICE_ENTRIES),
+        (NODE, "t" * 2_000),
+        (xds_pb2.Node(id="n", metadata={"filler": "x" * 70_000}), SERVICE_ENTRIES),
+    ],
+    ids=["node id", "type url", "metadata"],
+)
+async def test_X56_longer_words_than_anybody_needs_are_refused(
+    server: Served, form: str, node: xds_pb2.Node, type_url: str
+) -> None:
+    async with server.stream(form) as stream:
+        await stream.ask(type_url, node=node)
+        assert await stream.end() is grpc.StatusCode.INVALID_ARGUMENT
+    assert server.hub.refused == {"INVALID_ARGUMENT": 1}
 
 
 async def test_an_address_that_is_taken_is_named(server: Served) -> None:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from isthmus.registry.audience import EVERYBODY, Audience, restrict
 from isthmus.registry.catalog import Change
-from isthmus.registry.errors import RecordError
 from isthmus.registry.merge import REVISION_LABEL, Contribution, merge
-from isthmus.registry.model import Port
-from tests.unit.builders import HTTP, endpoint, service
+from tests.unit.builders import endpoint, service
 
 SOURCES = st.sampled_from(["zk", "eureka", "nacos"])
 REVISIONS = st.lists(st.sampled_from(["default", "canary"]), unique=True).map(lambda names: tuple(sorted(names)))
@@ -74,13 +71,3 @@ def test_X60_the_label_by_which_istiod_filters_too_is_that_of_what_is_seen() -> 
     only_zk = restrict(change, Audience(frozenset({"zk"}), frozenset({"canary"})))
     assert only_zk is not None
     assert dict(only_zk.labels)[REVISION_LABEL] == "canary"
-
-
-def test_X62_what_istiod_would_not_take_is_an_error_and_not_sent() -> None:
-    twice = (*HTTP, Port(HTTP[0].number, "other", "HTTP"))
-    contributions = (
-        Contribution("eureka", service("a", endpoint("10.0.0.2"))),
-        Contribution("zk", service("a", endpoint("10.0.0.1"), ports=twice)),
-    )
-    with pytest.raises(RecordError):
-        restrict(change_of(contributions), Audience(sources=frozenset({"zk"})))

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from isthmus.registry import codes
+from isthmus.registry.audience import Audience, restrict
 from isthmus.registry.catalog import Catalog
 from isthmus.registry.model import Port, Service, ServiceEntry
 from isthmus.registry.policy import Policy
@@ -175,6 +176,53 @@ def test_explain_names_the_source_of_each_endpoint() -> None:
         ("nacos", "record of 10.0.0.1:8080"),
         ("zk", "record of 10.0.0.2:8080"),
     ]
+
+
+TWICE = (Port(80, "http", "HTTP"), Port(80, "other", "HTTP"))
+
+
+def two_of_one_host(*, unacceptable: bool) -> Catalog:
+    """Two sources with one host: `zk` for everybody, and `nacos`, which may say what istiod would not take."""
+    one = catalog("zk", "nacos")
+    one.sync("zk", 1, [service("a.b", endpoint("10.0.0.1"))], 1.0)
+    one.sync("nacos", 1, [service("a.b", endpoint("10.0.0.2"))], 1.0)
+    one.take_changes()
+    if unacceptable:
+        one.sync("nacos", 1, [service("a.b", endpoint("10.0.0.3"), ports=TWICE)], 2.0)
+    return one
+
+
+def test_X62_of_a_source_that_says_what_istiod_would_not_take_the_last_good_stays_and_only_of_it() -> None:
+    one = two_of_one_host(unacceptable=True)
+    assert served(one) == {"legacy/a.b": ["10.0.0.1", "10.0.0.2"]}
+    assert [(source, refusal.code) for _, source, refusal in one.conflicts()] == [("nacos", codes.NOT_ACCEPTABLE)]
+    one.sync("zk", 1, [service("a.b", endpoint("10.0.0.9"))], 3.0)
+    assert served(one) == {"legacy/a.b": ["10.0.0.2", "10.0.0.9"]}, "the other source is not held up"
+    one.sync("zk", 1, [], 4.0)
+    assert served(one) == {"legacy/a.b": ["10.0.0.2"]}, "and takes nothing with it that is gone"
+
+
+def test_X60_the_last_good_is_seen_by_those_only_who_saw_it() -> None:
+    one = two_of_one_host(unacceptable=True)
+    one.sync("zk", 1, [service("a.b", endpoint("10.0.0.9"))], 3.0)
+    (change,) = one.take_changes()
+    of_zk, of_nacos = (restrict(change, Audience(sources=frozenset({source}))) for source in ("zk", "nacos"))
+    assert of_zk is not None
+    assert [each.address for each in of_zk.endpoints] == ["10.0.0.9"]
+    assert of_nacos is not None
+    assert [each.address for each in of_nacos.endpoints] == ["10.0.0.2"]
+    one.sync("zk", 1, [], 4.0)
+    (change,) = one.take_changes()
+    assert restrict(change, Audience(sources=frozenset({"zk"}))) is None
+
+
+def test_X62_what_was_never_good_is_not_served_at_all() -> None:
+    one = catalog()
+    one.sync("zk", 1, [service("a.b", endpoint("10.0.0.1"), ports=TWICE)], 1.0)
+    assert served(one) == {}
+    one.sync("zk", 1, [service("a.b", endpoint("10.0.0.1"))], 2.0)
+    assert served(one) == {"legacy/a.b": ["10.0.0.1"]}
+    assert not list(one.conflicts())
 
 
 SERVICES = st.builds(

@@ -173,7 +173,7 @@ async def test_rounds_are_common_and_keep_their_distance() -> None:
             await client.stream.wake.wait()
             if client.stream.round:
                 # When it was said, not when this task had its turn.
-                begun.append(party.rounds._begun)
+                begun.append(party.rounds.begun)
             if client.take() is not None:
                 client.send()
 
@@ -208,13 +208,13 @@ async def test_one_that_does_not_acknowledge_holds_up_the_others_for_so_long(mon
     names = list(map(str, range(20)))
     publish(hub, *names)
     (party,) = hub._parties.values()
-    first = party.rounds._begun
+    first = party.rounds.begun
     assert slow.take() is not None
     assert quick.take() is not None
     quick.send()
     publish(hub, *names, host="b.example")
     await quick.woken()
-    assert party.rounds._begun - first >= 0.3 - 1e-3
+    assert party.rounds.begun - first >= 0.3 - 1e-3
     assert not slow.stream.round, "its own next response waits for the acknowledgement (X50)"
     hub.close()
 

@@ -189,9 +189,9 @@ FAULTS = [
     *(
         (istiod(**{key: value}), f"istiods[0].{key}", word)
         for key, value, word in (
-            ("address", "istiod:15014", "server 1 is no `http://host:port` or `https://host:port`"),
-            ("address", "http://istiod:15014/debug", "server 1 has something after its port"),
-            ("address", "http://a:1,http://b:1", "each istiod is an item of its own"),
+            ("address", "istiod:15014", "is not `http(s)://host:port`: it is no `http://host:port` or `https://host:port`"),
+            ("address", "http://istiod:15014/debug", "it has something after its port"),
+            ("address", "http://a:1,http://b:1", "more than one URL: each is an item of its own"),
             ("address", "http://x:hunter2@istiod:15014", "say them under `tokenFile`"),
             ("name", "a b", "is not a name"),
             ("revision", "a,b", "is not one revision"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isthmus.mcp.pacing import _PATIENCE, _QUIET, _REST_SHARE, Allowance, Rounds
+from isthmus.mcp.pacing import _LONGEST_REST, _PATIENCE, _QUIET, _REST_SHARE, Allowance, Rounds
 
 STEPS = st.lists(st.floats(0, 3), min_size=1, max_size=30)
 GAPS = st.floats(0.01, 3)
@@ -25,7 +25,7 @@ def test_rounds_keep_their_distance_and_wait_for_acknowledgements(steps: list[tu
             patience_ends = begun + max(gap, _PATIENCE)
             assert opens_at == patience_ends, "what is outstanding is waited for, and not without end"
         else:
-            rested = settled + max(_QUIET, _REST_SHARE * (settled - begun))
+            rested = settled + min(_LONGEST_REST, max(_QUIET, _REST_SHARE * (settled - begun)))
             assert opens_at == max(begun + gap, rested), "who takes long to take a round gets a longer rest"
         if now >= opens_at:
             assert now >= begun + gap

@@ -20,6 +20,7 @@ class SlimeClient(RandomClient):
     def begin_stream(self) -> None:
         super().begin_stream()
         self.reset = True
+        self.told: set[str] = set()
 
     def open_session(self) -> SlimeSession:
         return SlimeSession(self.admit, LIMITS)
@@ -66,7 +67,7 @@ class SlimeClient(RandomClient):
     def hear(self, said: Listed, *, asked: bool) -> None:
         assert self.reset == asked
         if self.reset:
-            assert not said.removed, "what is gone is of no concern to who holds nothing"
+            assert self.told.issuperset(said.removed), "only what this client was told of can be gone for it"
             self.store.clear()
         else:
             assert said.names or said.removed, "no increment with nothing in it"
@@ -74,7 +75,8 @@ class SlimeClient(RandomClient):
             assert self.store.get(name) != version, "only news"
             self.store[name] = version
         for name in said.removed:
-            del self.store[name]
+            assert self.store.pop(name, None) is not None or self.reset, "told once"
+        self.told.update(name for name, _ in said.resources)
         self.reset = False
 
     # What must be so in the end.

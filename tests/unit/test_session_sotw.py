@@ -227,7 +227,7 @@ def test_X50_what_is_not_acknowledged_is_waited_for_and_then_given_up() -> None:
     session = SotwSession(lambda _: lambda _: resources, LIMITS)
     session.receive(xds_pb2.DiscoveryRequest(node=NODE, type_url=TYPE), 5.0)
     assert len(list(session.due(5.0, push=False))) == 1
-    assert session.unacknowledged
+    assert session.awaits()
     assert session.opens_at() is None
     resources.update([("reg/a", frame("reg/a", 1))])
     assert session.opens_at() == 5.0 + LIMITS.ack

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from isthmus.mcp.limits import Limits
 from isthmus.mcp.resources import ResourceSet
@@ -242,20 +243,21 @@ def test_X61_a_moved_resource_is_in_one_view_at_a_time() -> None:
     assert (canary.service_entries.names(), default.service_entries.names()) == ([], ["legacy/a"])
 
 
-def test_X62_what_is_left_of_a_resource_and_unacceptable_leaves_what_was_good(
+def test_T11_what_is_left_of_a_resource_and_cannot_be_encoded_leaves_what_was_good(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     publication = Publication()
     zk = publication.enter(WHOLE, View(audience=Audience(sources=frozenset({"zk"}))))
-    good = ("zk", service("a", endpoint("10.0.0.1"))), ("eureka", service("a", endpoint("10.0.0.2")))
+    good = ("zk", service("a", endpoint("10.0.0.1"))), ("eureka", service("a", endpoint("10.0.0.1")))
     publication.publish([change_of(*good)])
-    # Two ports of one number: good enough as long as the source before has its say, and not alone.
-    ports = (*service("a").ports, *service("a").ports)
-    publication.publish([change_of(good[1], ("zk", service("a", endpoint("10.0.0.3"), ports=ports)))])
+    # The same address in the source before has its say, so as a whole it can be encoded.
+    unreadable = endpoint("10.0.0.1")
+    unreadable = replace(unreadable, workload=replace(unreadable.workload, locality="\ud800"))
+    others = change_of(("eureka", service("b", endpoint("10.0.0.9"))))
+    assert publication.publish([change_of(good[1], ("zk", service("a", unreadable))), others]) is False
+    assert set(publication.resources) == {"legacy/a", "legacy/b"}
     assert addresses(zk, "legacy/a") == ["10.0.0.1"]
     assert "legacy/a" in caplog.text
-    publication.publish([change_of(good[1])])
-    assert not zk.service_entries.frames
 
 
 @pytest.mark.parametrize(
