@@ -2,7 +2,7 @@
 
 With `--connect` each source is read once, too; with `--mesh-config` it is compared with what istiod is told. Exit code
 0: all is well; 1: istiod would be served otherwise than it seems, or a certificate wants attention; 2: there are
-mistakes, or a file cannot be read; 3: a source was not read.
+mistakes, `serve` would be refused, or a file cannot be read; 3: a source was not read.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ import sys
 from typing import TYPE_CHECKING
 
 from msgspec import to_builtins
+from msgspec.structs import replace
 
-from isthmus.cli.judged import judge_certificates, judge_mesh_config, notes_on
+from isthmus.cli.judged import judge_certificates, judge_mesh_config, judge_state, notes_on
 from isthmus.cli.options import add_source_flags, config_from_args, seconds_of
 from isthmus.config.mistakes import Mistake, MistakesFound
 from isthmus.mcp.transport import utc_now
@@ -69,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
         _print_judged(judged, config)
     contacts = _contacts(config, args.wait or _WAIT) if args.connect else None
     if args.output == "json":
-        _print_json((), judged, notes_on(config), contacts)
+        _print_json((), judged, _notes(judged, config), contacts)
     else:
         for contact in contacts or ():
             print(f"source {contact.name}: {_said(contact)}")
@@ -88,7 +89,9 @@ def _config(args: argparse.Namespace) -> Config:
 
 def _judged(args: argparse.Namespace, config: Config) -> list[Judged]:
     now = utc_now()
-    judged = [judge_certificates(config, args.config or "flags", now)]
+    file = args.config or "flags"
+    own = judge_certificates(config, file, now)
+    judged = [replace(own, notes=judge_state(config, file).notes)]
     if args.mesh_config:
         judged.append(judge_mesh_config(args.mesh_config, config, args.istio_version or "", now))
     return judged
@@ -97,11 +100,15 @@ def _judged(args: argparse.Namespace, config: Config) -> list[Judged]:
 def _print_judged(judged: Sequence[Judged], config: Config) -> None:
     own, *others = judged
     print(*own.lines or [f"{own.file}: ok, {_counted(len(config.sources), 'source')}"], sep="\n")
-    for note in notes_on(config):
-        print(f"note: {note}")
     for other in others:
         print(*other.lines or [f"{other.file}: ok"], sep="\n")
+    for note in _notes(judged, config):
+        print(f"note: {note}")
     sys.stdout.flush()
+
+
+def _notes(judged: Sequence[Judged], config: Config) -> list[str]:
+    return [*notes_on(config), *(line for one in judged for line in MistakesFound(one.notes, one.file).mistakes)]
 
 
 def _contacts(config: Config, seconds: float) -> list[Contact]:

@@ -1,4 +1,4 @@
-"""What `check` finds beyond the configuration's own text: in certificates, and in what istiod is told."""
+"""What `check` finds beyond the configuration's own text: in certificates, in `state`, and in what istiod is told."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from isthmus.adapters.yamldoc import read_text
+from isthmus.config.listener_rules import PUBLISHED
 from isthmus.config.mistakes import Mistake, MistakesFound
 from isthmus.mcp.certificates import Finding, UnusableError, read_material, time_findings
 from isthmus.registry.errors import ConfigError
@@ -22,10 +23,11 @@ if TYPE_CHECKING:
 
 
 class Judged(Struct, frozen=True):
-    """A file and what is wrong with it."""
+    """A file and what is wrong with it. notes: what is worth knowing of it and may be as it should."""
 
     file: str
     found: tuple[Mistake, ...]
+    notes: tuple[Mistake, ...] = ()
 
     @property
     def lines(self) -> list[str]:
@@ -58,7 +60,7 @@ def judge_certificates(config: Config, file: str, now: datetime) -> Judged:
 def judge_mesh_config(path: str, config: Config, version: str, now: datetime) -> Judged:
     """Return where a mesh configuration does not go with ours. Raises ConfigError: it cannot be read."""
     # Only now: most checks do without these.
-    from isthmus.meshconfig.findings import findings
+    from isthmus.meshconfig.findings import findings, remarks
     from isthmus.meshconfig.ours import read_ours
     from isthmus.meshconfig.sources import read_version
     from isthmus.meshconfig.stated import mesh_configs
@@ -68,19 +70,48 @@ def judge_mesh_config(path: str, config: Config, version: str, now: datetime) ->
         stated = mesh_configs(read_text(path))
     except ConfigError as error:
         raise MistakesFound([Mistake("", None, text) for text in error.mistakes], path) from error
-    return Judged(path, tuple(one for mesh_config in stated for one in findings(mesh_config, ours)))
+    return Judged(
+        path,
+        tuple(one for mesh_config in stated for one in findings(mesh_config, ours)),
+        tuple(one for mesh_config in stated for one in remarks(mesh_config, ours)),
+    )
+
+
+def judge_state(config: Config, file: str) -> Judged:
+    """Return what is worth knowing of the `state` directory of a configuration.
+
+    Raises MistakesFound: a start would be refused, since services would move, or since what is there is not ours.
+    """
+    if not config.state:
+        return Judged(file, ())
+    # Only now: most configurations have none.
+    from isthmus.meshconfig.layout import read_layout, refusals
+
+    try:
+        refused = refusals(read_layout(config.state), config.all_listeners)
+    except ConfigError as error:
+        found = tuple(Mistake("state", None, text.removeprefix("state: ")) for text in error.mistakes)
+        # What is there is for the user that serves, who need not be the one that checks.
+        if isinstance(error.__cause__, PermissionError):
+            return Judged(file, (), found)
+        raise MistakesFound(found, file) from error
+    if refused:
+        places = {
+            one.name: f"listeners[{index - 1}]" if index else "" for index, one in enumerate(config.all_listeners)
+        }
+        raise MistakesFound([Mistake(places[name], None, text) for name, text in refused], file)
+    return Judged(file, ())
 
 
 def notes_on(config: Config) -> list[str]:
     """Return what is worth knowing of a configuration and is no mistake."""
-    dealt = ", ".join(f"{one.name} {one.shards}" for one in config.all_listeners if one.shards > 1)
-    if not dealt or config.state:
-        return []
-    note = (
-        f"nothing guards the number of shards ({dealt}): with another one services move, and an istiod not told of it "
-        "deletes them; `state: DIRECTORY` has every start compare it with the last"
-    )
-    return [note]
+    from isthmus.meshconfig.layout import unguarded
+
+    empty = [(one.name, kind) for one in config.all_listeners for kind in one.types if kind not in PUBLISHED]
+    return [
+        *unguarded(config),
+        *(f"listener {name} serves {kind}, and nothing of that kind is published today" for name, kind in empty),
+    ]
 
 
 def _secured(config: Config) -> Iterator[tuple[str, Listener]]:

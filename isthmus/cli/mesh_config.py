@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     if args.ca:
         shown = trusting(shown, args.ca, utc_now())
     sources = config_sources(listener, reach, shown)
-    notes = notes_on(listener, reach)
+    notes = notes_on(listener, reach, shown)
     if args.output == "yaml":
         print(as_yaml(sources, notes), end="")
     else:

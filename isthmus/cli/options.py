@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from typing import TYPE_CHECKING
 
 from isthmus.config import Config, Flags, config_from_flags, load_config
@@ -46,6 +47,9 @@ def add_source_flags(parser: argparse.ArgumentParser) -> None:
         metavar="WHERE",
         help="`anywhere` lets --listen lead beyond this machine without TLS (default: loopback)",
     )
+    parser.add_argument(
+        "--state", metavar="DIR", help="what must survive a restart: with it no start changes the shards unasked"
+    )
 
 
 def config_from_args(args: argparse.Namespace, environ: Mapping[str, str]) -> Config:
@@ -58,12 +62,22 @@ def config_from_args(args: argparse.Namespace, environ: Mapping[str, str]) -> Co
         tls_key=args.tls_key,
         debug=args.debug,
         plaintext=args.plaintext,
+        state=args.state,
     )
     if args.config is not None:
         return load_config(args.config, environ, flags)
     if not args.source:
         raise ConfigError(["there is no source: give -c FILE or --source URL"])
     return config_from_flags(flags, environ)
+
+
+def source_flags_of(args: argparse.Namespace) -> str:
+    """Return the flags that made a configuration, as a shell is given them."""
+    settings = {key: getattr(args, key) for key in Flags.__struct_fields__ if key != "sources"}
+    given = [] if args.config is None else [("-c", args.config)]
+    given += [("--source", url) for url in args.source]
+    given += [(f"--{key.replace('_', '-')}", str(said)) for key, said in settings.items() if said is not None]
+    return " ".join(shlex.join(pair) for pair in given)
 
 
 def listener_named(config: Config, name: str) -> Listener:

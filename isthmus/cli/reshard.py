@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import textwrap
 from typing import TYPE_CHECKING
 
-from isthmus.cli.options import add_source_flags, config_from_args, seconds_of
+from isthmus.cli.options import add_source_flags, config_from_args, seconds_of, source_flags_of
 from isthmus.registry.errors import ConfigError
 from isthmus.telemetry import configure_logging
 
@@ -19,18 +20,17 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from isthmus.config import Config
-    from isthmus.meshconfig.layout import Move
+    from isthmus.meshconfig.layout import Layout, Move
 
 _WAIT = 10.0
 _ORDER = """\
 The order that loses nothing:
-  1. Leave {name} as it was, and add a listener beside it; restart the bridge.
-       listeners:
-       - {{name: {new}, address: "{address}", shards: {shards}}}
+  1. Leave {known} as it was, and add a listener beside it{where}; restart the bridge.
+{listener}
   2. In istiod's mesh configuration put what this prints in the place of the old sources; restart every istiod.
-       isthmus mesh-config {source} --listener {new} --host HOST
-  3. When /debug/subscribers shows nobody on {name} any more, take it away, or give it the new number and say so.
-       isthmus reshard {source} --yes"""
+       isthmus mesh-config {flags} --listener {new} --host HOST
+  3. When /debug/subscribers shows nobody on {known} any more, take it away, or change it then, and say so.
+       isthmus reshard {flags} --yes"""
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -51,14 +51,15 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Tell, and record where asked to. Raises ConfigError: there is no `state`, or it cannot be used."""
-    from isthmus.meshconfig.layout import layout_of, moves, read_layout, write_layout
+    from isthmus.meshconfig.layout import moves, read_layout, recorded, write_layout
 
     config = config_from_args(args, os.environ)
     if not config.state:
         raise ConfigError(["`state` is not set: nothing is recorded of the number of shards, and nothing guards it"])
-    moved = moves(read_layout(config.state), config.all_listeners)
+    known = read_layout(config.state)
+    moved = moves(known, config.all_listeners)
     if args.yes:
-        write_layout(config.state, layout_of(config.all_listeners))
+        write_layout(config.state, recorded(known, config.all_listeners))
         for move in moved:
             print(f"{move}: recorded, and served so from the next start on")
         if not moved:
@@ -71,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
     for move in moved:
         print(f"{move}.")
         print(*_counted(move, names, unread), sep="\n")
-        print(_order(move, args.config))
+        print(_order(move, config, known, args))
     return 1
 
 
@@ -84,8 +85,10 @@ def _read(config: Config, seconds: float) -> tuple[list[str], list[str]]:
 
 
 def _counted(move: Move, names: Sequence[str], unread: Sequence[str]) -> list[str]:
-    from isthmus.meshconfig.layout import losses
+    from isthmus.meshconfig.losses import losses
 
+    if unread and not names:
+        return [f"  What an istiod would lose was not counted, since no service was read: {', '.join(unread)}."]
     lost = losses(move, names)
     lines = [
         f"  {lost.moved} of {len(names)} services would be in another shard. An istiod that lists the sources of",
@@ -96,12 +99,15 @@ def _counted(move: Move, names: Sequence[str], unread: Sequence[str]) -> list[st
     return lines
 
 
-def _order(move: Move, config: str | None) -> str:
-    port = move.after.port + 100
+def _order(move: Move, config: Config, known: Layout, args: argparse.Namespace) -> str:
+    from isthmus.meshconfig.beside import as_yaml, listener_beside
+
+    beside = listener_beside(move, config, known)
+    flags = source_flags_of(args)
     return _ORDER.format(
-        name=move.listener,
-        new=f"{move.listener}-{move.after.shards}",
-        address=f"HOST:{port if 100 < port < 65_000 else 'PORT'}",
-        shards=move.after.shards,
-        source=f"-c {config}" if config else "...",
+        known=move.known,
+        where="" if args.config else ", in a configuration file, which takes -c FILE",
+        listener=textwrap.indent(as_yaml(beside), " " * 7).rstrip(),
+        new=beside.name,
+        flags=flags if args.config else f"-c FILE {flags}",
     )

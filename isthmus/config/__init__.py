@@ -103,6 +103,7 @@ class Flags(Struct, frozen=True, kw_only=True):
     tls_key: str | None = None
     debug: str | None = None
     plaintext: str | None = None
+    state: str | None = None
 
 
 NO_FLAGS = Flags()
@@ -115,6 +116,7 @@ _SETTINGS: dict[str, tuple[str, ...]] = {
     "tls_key": ("tls", "key"),
     "debug": ("debug",),
     "plaintext": ("plaintext",),
+    "state": ("state",),
 }
 
 
@@ -260,7 +262,7 @@ def _placed(config: Config, base: Path, flags: Mapping[Steps, str]) -> Config:
         ),
         tls=tls(config.tls, "tls"),
         listeners=tuple(replace(listener, tls=tls(listener.tls)) for listener in config.listeners),
-        state=path(config.state),
+        state=path(config.state, "state"),
         istiods=tuple(
             replace(istiod, token_file=path(istiod.token_file), ca=path(istiod.ca)) for istiod in config.istiods
         ),

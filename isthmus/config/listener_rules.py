@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 # What there can be resources of here; istiod's other types are answered empty on every listener.
 KINDS = ("ServiceEntry", "WorkloadEntry", "Sidecar")
+# Those of them that something makes resources of.
+PUBLISHED = ("ServiceEntry",)
 _TOKEN = "`tokenFile`"  # noqa: S105 (the name of a key)
 
 
@@ -100,12 +102,6 @@ def _whole_tls(value: Mapping[str, object]) -> Iterator[Fault]:
         yield Fault("says who may connect, but there is no `certificate`, so no TLS", ("clientCa",))
 
 
-def _istiod_address(value: str) -> Iterator[Fault]:
-    yield from values.urls("http(s)://host:port", _TOKEN, paths=False)(value)
-    if "," in value:
-        yield Fault("is more than one URL: each istiod is an item of its own", quoting=False)
-
-
 def _istiod_name(value: str) -> Iterator[Fault]:
     if value:
         yield from values.name(value)
@@ -183,7 +179,7 @@ LISTENER_RULES: Rules = {
     IstiodOptions: {
         "": _whole_istiod,
         "name": _istiod_name,
-        "address": _istiod_address,
+        "address": values.url("http(s)://host:port", _TOKEN),
         "revision": _revision,
         "interval": seconds(1, DAY),
         "tokenFile": file_path,

@@ -7,7 +7,7 @@ sources may hold is in source_rules.py.
 from __future__ import annotations
 
 import re
-from ipaddress import IPv4Network, IPv6Address, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_address, ip_network
 from typing import TYPE_CHECKING
 
 from isthmus.config.mistakes import Fault, Rule
@@ -105,9 +105,26 @@ def is_loopback(host: str) -> bool:
     """Tell whether an address or name leads to this machine only."""
     if not _is_address(host):
         return host.lower() == "localhost"
-    address = ip_address(host)
-    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
-    return (mapped or address).is_loopback
+    return _unmapped(host).is_loopback
+
+
+def is_below_localhost(host: str) -> bool:
+    """Tell whether a name is one below `localhost`, which is to lead to this machine and which few resolvers know."""
+    return host.lower().endswith(".localhost")
+
+
+def astray(host: str, bound: str) -> str:
+    """Return what a listener is on alone, where a host surely does not lead to it; empty: it may.
+
+    host: a name or address as others say it. bound: that of the address that is listened on.
+    """
+    here = is_loopback(host) or is_below_localhost(host)
+    if not here:
+        return "loopback" if is_loopback(bound) else ""
+    if not _is_address(bound) or ip_address(bound).is_unspecified:
+        return ""
+    same = _unmapped(host) == _unmapped(bound) if _is_address(host) else is_loopback(bound)
+    return "" if same else bound
 
 
 def is_host(text: str) -> bool:
@@ -147,6 +164,12 @@ def _is_address(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _unmapped(text: str) -> IPv4Address | IPv6Address:
+    address = ip_address(text)
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return mapped or address
 
 
 def _is_ipv6(text: str) -> bool:

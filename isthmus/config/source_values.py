@@ -200,6 +200,24 @@ def servers(text: str) -> Iterator[tuple[str, int]]:
 
 def urls(form: str, credentials: str, *, paths: bool = True) -> Rule:
     """Return the rule for servers listed as URLs of a form; `credentials` and `paths` as for `service_urls`."""
+    return _urls(f"{form}[,{form}...]", credentials, paths=paths)
+
+
+def url(form: str, credentials: str) -> Rule:
+    """Return the rule for one server, as a URL of a form without a path; `credentials` as for `service_urls`."""
+    listed = _urls(form, credentials, paths=False)
+
+    def rule(value: str) -> Iterator[Fault]:
+        if "," in value:
+            yield Fault("is more than one URL: each is an item of its own", quoting=False)
+            return
+        for fault in listed(value):
+            yield fault._replace(text=fault.text.replace(": server 1 ", ": it "))
+
+    return rule
+
+
+def _urls(form: str, credentials: str, *, paths: bool) -> Rule:
 
     def rule(value: str) -> Iterator[Fault]:
         if "@" in value:
@@ -207,7 +225,7 @@ def urls(form: str, credentials: str, *, paths: bool = True) -> Rule:
         elif "?" in value or "#" in value:
             yield Fault("there is something after a path in it, where a service URL ends", quoting=False)
         elif fault := _url_fault(value, credentials, paths=paths):
-            yield Fault(f"is not `{form}[,{form}...]`: {fault}")
+            yield Fault(f"is not `{form}`: {fault}")
 
     return rule
 

@@ -14,7 +14,7 @@ from urllib.parse import SplitResult, urlsplit
 from msgspec import Struct
 
 from isthmus.config.mistakes import Mistake
-from isthmus.config.rules import host_port, is_loopback
+from isthmus.config.rules import astray, host_port, is_below_localhost
 from isthmus.meshconfig.sources import KUBERNETES
 from isthmus.meshconfig.stated import said
 from isthmus.meshconfig.tls_findings import TlsSaid, Wrong, read_tls, tls_findings
@@ -51,8 +51,17 @@ class _Match(Struct, frozen=True):
 
 def findings(stated: Stated, ours: Ours) -> list[Mistake]:
     """Return everything by which an istiod with this mesh configuration would be served otherwise than it seems."""
-    found = dict.fromkeys(_all(stated, ours))
-    mistakes = (Mistake(f"{stated.path}{path}", stated.line(path), text) for path, text in found)
+    return _found(stated, ours, harmless=False)
+
+
+def remarks(stated: Stated, ours: Ours) -> list[Mistake]:
+    """Return what is worth knowing of a mesh configuration, and may be as it should."""
+    return _found(stated, ours, harmless=True)
+
+
+def _found(stated: Stated, ours: Ours, *, harmless: bool) -> list[Mistake]:
+    found = [one for one in dict.fromkeys(_all(stated, ours)) if one.harmless == harmless]
+    mistakes = (Mistake(f"{stated.path}{one.path}", stated.line(one.path), one.text) for one in found)
     return sorted(mistakes, key=lambda one: one.line or 0)
 
 
@@ -178,6 +187,7 @@ def _of_match(match: _Match, ours: Ours) -> Iterator[Wrong]:
         yield Wrong(
             address,
             f"listener {listener.name} sends increments as Slime's istiod wants them: any other deletes all the rest",
+            harmless=True,
         )
     elif source.url.path not in ("", "/") or source.url.query or source.url.fragment or source.url.username:
         yield Wrong(
@@ -185,8 +195,15 @@ def _of_match(match: _Match, ours: Ours) -> Iterator[Wrong]:
             "istiod uses host and port only, and drops a path and `?type=`: what is served is chosen by the listener "
             "(`types`)",
         )
-    if is_loopback(host_port(listener.address)[0]) and not is_loopback(source.host):
-        yield Wrong(address, f"listener {listener.name} is on loopback only, where this does not lead")
+    if only := astray(source.host, host_port(listener.address)[0]):
+        yield Wrong(address, f"listener {listener.name} is on {only} only, where this does not lead")
+    elif is_below_localhost(source.host):
+        yield Wrong(
+            address,
+            "few resolvers know names below localhost: where istiod's machine does not have this one in /etc/hosts, "
+            "istiod exits as it starts",
+            harmless=True,
+        )
     if match.shard is None:
         named = _shard_named(source)
         asked = "no shard" if named is None else f"shard {named[0]} of {named[1]}"
@@ -195,8 +212,8 @@ def _of_match(match: _Match, ours: Ours) -> Iterator[Wrong]:
             f"istiod would ask for {asked} by this name, and listener {listener.name} has `shard-N-of-"
             f"{listener.shards}`, N from 0 to {listener.shards - 1}",
         )
-    for key, text in tls_findings(source.tls, source.host, listener, ours.shown.get(listener.name), ours):
-        yield Wrong(f"{source.path}.{key}", text)
+    for one in tls_findings(source.tls, source.host, listener, ours.shown.get(listener.name), ours):
+        yield one._replace(path=f"{source.path}.{one.path}")
 
 
 def _of_shards(listener: Listener, matches: Sequence[_Match]) -> Iterator[Wrong]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
-from isthmus.config.rules import host_port, is_host, is_loopback
+from isthmus.config.rules import astray, host_port, is_host
 from isthmus.mcp.certificates import names_fit
 from isthmus.registry.errors import ConfigError
 from isthmus.registry.names import LABEL_LENGTH, is_label
@@ -74,11 +74,23 @@ def config_sources(listener: Listener, reach: Reach, shown: Shown | None) -> tup
         raise ConfigError([f"listener {listener.name}: {reason}" for reason in reasons])
     return (
         *(
-            ConfigSource(f"xds://{_address(host, port)}", _tls_settings(host, shown) if shown else None)
-            for host, port in _places(listener, reach)
+            ConfigSource(
+                f"xds://{_address(_host(reach) if by_sni(listener, reach, shown) else name, port)}",
+                _tls_settings(name, shown) if shown else None,
+            )
+            for name, port in _places(listener, reach)
         ),
         ConfigSource(KUBERNETES),
     )
+
+
+def by_sni(listener: Listener, reach: Reach, shown: Shown | None) -> bool:
+    """Tell whether all shards have one address, and only `sni` says which of them istiod wants.
+
+    That is enough for it, so no name of a shard has to lead anywhere. Where the certificate does not know the host
+    itself, it may be no more than the end of other names.
+    """
+    return listener.routing == "authority" and shown is not None and names_fit(shown.certificate, _host(reach))
 
 
 def san_for(host: str, certificate: Certificate) -> str | None:
@@ -89,12 +101,17 @@ def san_for(host: str, certificate: Certificate) -> str | None:
 
 
 def _places(listener: Listener, reach: Reach) -> Iterator[tuple[str, int]]:
+    """Yield for each shard the name by which it is asked for, and its port."""
     port = host_port(listener.address)[1]
     for index in range(listener.shards):
         if listener.routing == "authority":
             yield _shard_host(reach, f"shard-{index}-of-{listener.shards}"), port
         else:
-            yield f"{reach.host}.{reach.namespace}.svc" if reach.namespace else reach.host, port + index
+            yield _host(reach), port + index
+
+
+def _host(reach: Reach) -> str:
+    return f"{reach.host}.{reach.namespace}.svc" if reach.namespace else reach.host
 
 
 def _shard_host(reach: Reach, label: str) -> str:
@@ -122,8 +139,8 @@ def _unreachable(listener: Listener, reach: Reach) -> Iterator[str]:
         yield f"--host: {reach.host!r} is no name or address; the ports come from the configuration"
     elif listener.routing == "authority" and (":" in reach.host or reach.host.rpartition(".")[2].isdecimal()):
         yield "with `routing: authority` a shard is asked for by a name below --host, so that cannot be an address"
-    if is_loopback(bound) and not is_loopback(reach.host):
-        yield f"it listens on loopback only, where {reach.host!r} does not lead: let it listen on another address"
+    if only := astray(_host(reach), bound):
+        yield f"it listens on {only} only, where {_host(reach)!r} does not lead: let it listen on another address"
     if not port:
         yield "its port is another at every start (port 0): give it one"
 

@@ -24,10 +24,11 @@ _PRINT: Final = "isthmus mesh-config prints what is right"
 
 
 class Wrong(NamedTuple):
-    """Something wrong: the path of it, and what is."""
+    """Something wrong: the path of it, and what is. harmless: it may be as it should, and is worth knowing."""
 
     path: str
     text: str
+    harmless: bool = False
 
 
 class TlsSaid(Struct, frozen=True, kw_only=True):
@@ -129,6 +130,7 @@ def _trust(tls: TlsSaid, shown: Shown, ours: Ours) -> Iterator[Wrong]:
                 "tlsSettings.credentialName",
                 "istiod reads that Secret once, as it starts: another authority there needs a restart of istiod, and "
                 "until then new connections fail",
+                harmless=True,
             )
     elif not tls.authorities:
         yield Wrong(

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+import re
+import shlex
+import textwrap
+from pathlib import Path
 
 import pytest
 import yaml
+from msgspec.structs import replace
 
 from isthmus.cli.main import main
 from isthmus.config import load_config
+from isthmus.config.listeners import Listener
+from isthmus.mcp.transport import TlsOptions
 from isthmus.meshconfig.layout import confirm_layout
 from isthmus.registry.errors import ConfigError
 from tests.cli.test_commands import SERVICES, isthmus
 from tests.rig.certificates import Certificates
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 SOURCE = ("--source", "file:d", "--listen", "127.0.0.1:16100")
 
@@ -95,10 +98,92 @@ def test_changing_the_number_of_shards_takes_the_explicit_step(tmp_path: Path) -
     with pytest.raises(ConfigError):
         confirm_layout(load_config(file, {}))
 
+    beside = tmp_path / "beside.yaml"
+    beside.write_text(f"{Path(configured(tmp_path, 1)).read_text()}{advised(told.stdout)}")
+    confirm_layout(load_config(str(beside), {}))
+    assert load_config(str(beside), {}).listeners == (Listener(name="xds-4", address="127.0.0.1:16200", shards=4),)
+    assert main(["mesh-config", "-c", str(beside), "--listener", "xds-4", "--host", "127.0.0.1"]) == 0
+
+    configured(tmp_path, 4)
     done = isthmus("reshard", "-c", file, "--yes")
     assert done.returncode == 0, done.stderr
     assert "the configuration says 4: recorded" in done.stdout
     confirm_layout(load_config(file, {}))
+
+
+def advised(told: str) -> str:
+    """Return the YAML of the listener that `reshard` says to add."""
+    block = re.search(r"^ +listeners:\n(?: +[- ] .*\n)+", told, re.MULTILINE)
+    assert block is not None, told
+    return textwrap.dedent(block[0])
+
+
+def test_the_listener_that_is_advised_can_be_added_as_it_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificates = Certificates(tmp_path / "tls")
+    before = {
+        "name": "shop",
+        "address": "127.0.0.1:16200",
+        "shards": 2,
+        "form": "slime",
+        "tls": {"certificate": f"tls/{certificates.cert_file.name}", "key": f"tls/{certificates.key_file.name}"},
+        "types": ["ServiceEntry"],
+        "namespaces": ["shop"],
+        "sources": ["files"],
+        "debug": "never",
+    }
+    taken = {"name": "shop-8", "address": "127.0.0.1:16300"}
+    (tmp_path / "services").mkdir()
+    file = tmp_path / "isthmus.yaml"
+
+    def configure(listeners: list[object]) -> None:
+        sources = [{"kind": "files", "directory": "services"}]
+        debug = "127.0.0.1:16400"
+        file.write_text(
+            json.dumps({"state": "state", "debug": debug, "sources": sources, "listeners": [*listeners, taken]})
+        )
+
+    # A name that is gone has a number all the same.
+    configure([before, {"name": "shop-8-2", "address": "127.0.0.1:17000"}])
+    confirm_layout(load_config(str(file), {}))
+    configure([before])
+    after = {**before, "shards": 8, "routing": "authority"}
+    configure([after])
+    monkeypatch.chdir(tmp_path)
+    assert main(["reshard", "-c", file.name]) == 1
+    (listener,) = yaml.safe_load(advised(capsys.readouterr().out))["listeners"]
+
+    configure([before, listener])
+    applied = load_config(file.name, {})
+    old, new, _ = applied.listeners
+    same = replace(
+        old,
+        name=new.name,
+        address=new.address,
+        shards=8,
+        routing="authority",
+        tls=TlsOptions(certificate=str(certificates.cert_file), key=str(certificates.key_file)),
+    )
+    assert new == same
+    assert (new.name, new.address) == ("shop-8-3", "127.0.0.1:16500")
+    # The start that it is for is not refused.
+    confirm_layout(applied)
+    assert main(["check", "-c", file.name]) == 0
+
+
+def test_what_was_not_counted_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["--source", f"file:{tmp_path / 'gone'}", "--listen", "127.0.0.1:16100", "--state", str(tmp_path / "state")]
+    assert main(["reshard", *flags, "--shards", "2", "--yes"]) == 0
+    assert main(["reshard", *flags, "--shards", "4", "--wait", "0.2"]) == 1
+    told = capsys.readouterr().out
+    assert "was not counted, since no service was read: files" in told
+    assert "would delete" not in told
+    # The commands go on with what was said, and a file for the listener.
+    said = f"-c FILE {shlex.join(flags[:4])} --shards 4 {shlex.join(flags[4:])}"
+    assert f"isthmus mesh-config {said} --listener xds-4 --host HOST\n" in told
+    assert f"isthmus reshard {said} --yes\n" in told
+    assert "in a configuration file, which takes -c FILE" in told
 
 
 def test_there_is_nothing_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

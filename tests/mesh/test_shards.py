@@ -144,6 +144,21 @@ async def test_each_service_comes_over_one_port_by_the_name_of_its_shard(
     assert tunnels.dialled == {f"shard-{index}-of-{SHARDS}.localhost:{port}" for index in range(SHARDS)}
 
 
+async def test_each_service_comes_over_one_address_by_the_sni_of_its_shard(
+    files: Files, authority: Certificates, bridge: Callable[..., Bridge], istiod: Callable[..., Istiod]
+) -> None:
+    for host in HOSTS:
+        files.say(host)
+    certificate, key = authority.issue("named", names="DNS:localhost,DNS:*.localhost")
+    address = f"127.0.0.1:{free_port()}"
+    tls = {"certificate": str(certificate), "key": str(key)}
+    listener = {"name": "named", "address": address, "shards": SHARDS, "routing": "authority", "tls": tls}
+    started = bridge([files.source], settings={"listeners": [listener]})
+    sources = without_kubernetes(printed_sources(started, "--listener", "named", "--ca", str(authority.ca_file)))
+    assert {source["address"] for source in sources} == {f"xds://localhost:{address.rpartition(':')[2]}"}
+    await assert_each_comes_once(files, started, await asyncio.to_thread(istiod, sources))
+
+
 async def assert_each_comes_once(files: Files, started: Bridge, control: Istiod) -> None:
     """Check what istiod holds, on which stream it came, and that a change comes on one of them."""
     assert hosts_of(control) == set(HOSTS)

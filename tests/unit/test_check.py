@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from isthmus.cli import check
+from isthmus.config import load_config
+from isthmus.meshconfig.layout import confirm_layout
 from tests.rig.certificates import Certificates
 
 ROOT = Path(__file__).parent.parent.parent
@@ -93,6 +95,65 @@ def test_that_nothing_guards_the_number_of_shards_is_noted(file: Path, capsys: p
     assert "note" not in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("changed", "place", "word"),
+    [
+        ("shards: 4", "", "listener xds served 8 shards until now, and the configuration says 4"),
+        ("listeners: [{name: b, address: '127.0.0.1:17000', shards: 4}]\nshards: 8", "listeners[0]: ", "(`routing: "),
+    ],
+)
+def test_a_start_that_would_be_refused_is_a_mistake(
+    changed: str, place: str, word: str, file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = f"{GOOD}listen: 127.0.0.1:16100\nstate: state\n"
+    listener = "{name: b, address: '127.0.0.1:17000', shards: 4, routing: authority}"
+    file.write_text(f"{base}shards: 8\nlisteners: [{listener}]\n")
+    confirm_layout(load_config(str(file), {}))
+    assert run("-c", str(file)) == 0
+
+    file.write_text(f"{base}{changed}\n")
+    capsys.readouterr()
+    assert run("-c", str(file)) == 2
+    out = capsys.readouterr().out
+    assert out.startswith(f"{file}: {place}listener ")
+    assert word in out
+
+
+def test_a_record_that_is_damaged_is_a_mistake(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file.write_text(f"{GOOD}state: state\n")
+    confirm_layout(load_config(str(file), {}))
+    (record,) = (file.parent / "state").iterdir()
+    record.write_text("{")
+    assert run("-c", str(file), "-o", "json") == 2
+    (mistake,) = json.loads(capsys.readouterr().out)["mistakes"]
+    assert mistake["path"] == "state"
+    assert f"{record} does not hold the number of shards" in mistake["message"]
+
+
+def test_a_record_that_only_the_server_can_read_is_noted(
+    file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The fault is made up: the tests may run as root, who can read everything."""
+
+    def denied(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_bytes", denied)
+    file.write_text(f"{GOOD}state: state\n")
+    assert run("-c", str(file)) == 0
+    assert f"note: {file}: state: {file.parent}/state/layout.json cannot be read" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("kind", ["WorkloadEntry", "Sidecar"])
+def test_a_kind_that_nothing_is_published_of_is_noted(
+    kind: str, file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file.write_text(f"{GOOD}listeners: [{{name: b, address: '127.0.0.1:17000', types: [ServiceEntry, {kind}]}}]\n")
+    assert run("-c", str(file)) == 0
+    _, note = capsys.readouterr().out.splitlines()
+    assert note == f"note: listener b serves {kind}, and nothing of that kind is published today"
+
+
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     """Give certificates of one authority."""
@@ -154,6 +215,20 @@ def test_a_mesh_configuration_is_compared(file: Path, tmp_path: Path, capsys: py
     assert run("-c", str(file), "--mesh-config", str(mesh), "-o", "json") == 1
     (finding,) = json.loads(capsys.readouterr().out)["findings"]
     assert (finding["file"], finding["line"]) == (str(mesh), 4)
+
+
+def test_what_may_be_as_it_should_in_a_mesh_configuration_is_a_note(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mesh = tmp_path / "mesh.yaml"
+    file.write_text(f"{GOOD}listeners: [{{name: b, address: '127.0.0.1:17000', form: slime}}]\n")
+    mesh.write_text(MESH.replace("16010", "17000"))
+    assert run("-c", str(file), "--mesh-config", str(mesh)) == 0
+    _, ok, note = capsys.readouterr().out.splitlines()
+    assert ok == f"{mesh}: ok"
+    assert note.startswith(f"note: {mesh}:2: configSources[0].address: listener b sends increments")
+    assert run("-c", str(file), "--mesh-config", str(mesh), "-o", "json") == 0
+    assert json.loads(capsys.readouterr().out)["notes"] == [note.removeprefix("note: ")]
 
 
 def test_T11_what_a_mesh_configuration_holds_is_escaped(

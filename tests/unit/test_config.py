@@ -463,6 +463,7 @@ def test_relative_paths_are_meant_from_where_the_file_is(tmp_path: Path) -> None
     flags = load_config(str(file), {"CA": ""}, Flags(tls_certificate="other.crt"))
     assert flags.tls == TlsOptions(certificate="other.crt", key="/etc/tls.key")
     assert flags.istiods[0].ca == ""
+    assert load_config(str(file), {"CA": ""}, Flags(state="elsewhere")).state == "elsewhere"
 
 
 @pytest.mark.parametrize(("content", "word"), [(None, "No such file"), (b"\xff", "not UTF-8")])

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import yaml
 from msgspec import Raw, inspect
 
 from isthmus.adapters import SourceOptions
@@ -26,11 +28,13 @@ from isthmus.adapters.nacos.options import NacosOptions
 from isthmus.adapters.nacos.records import Scope, read_service
 from isthmus.adapters.zookeeper import instances
 from isthmus.adapters.zookeeper.options import ZookeeperOptions
-from isthmus.config import Config, Flags, config_from_flags, config_from_text
+from isthmus.cli.main import main
+from isthmus.config import Config, Flags, config_from_flags, config_from_text, load_config
 from isthmus.config.listener_rules import KINDS
 from isthmus.config.listeners import IstiodOptions, Listener
 from isthmus.mcp.transport import TlsOptions
 from isthmus.mcp.views import NAMESPACES, REVISION, SOURCES, TYPES
+from isthmus.meshconfig.layout import confirm_layout
 from isthmus.registry import codes
 from isthmus.registry.policy import Policy, admit
 
@@ -246,6 +250,23 @@ def test_the_services_that_are_shown_are_read() -> None:
     (block,) = yaml_blocks(CHECKOUT / "docs" / "files.md")
     (service,) = read_file(block, "default")
     assert service.host == "orders.shop.legacy"
+
+
+def test_the_commands_below_the_example_do_what_they_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = (CHECKOUT / "README.md").read_text()
+    (tmp_path / "isthmus.yaml").write_text(next(block for block in yaml_blocks(CHECKOUT / "README.md")))
+    monkeypatch.chdir(tmp_path)
+    for line in re.findall(r"^    isthmus ((?:mesh-config|check|reshard) .*)$", text, re.MULTILINE):
+        command, _, output = line.partition("#")[0].partition(" > ")
+        assert main(shlex.split(command)) == 0, line
+        printed = capsys.readouterr().out
+        if output:
+            (tmp_path / output.strip()).write_text(printed)
+    confirm_layout(load_config("isthmus.yaml", {}))
+    shown = next(block for block in yaml_blocks(CHECKOUT / "README.md") if "configSources:" in block)
+    assert yaml.safe_load((tmp_path / "mesh.yaml").read_text()) == yaml.safe_load(shown)
 
 
 def test_istiod_is_never_shown_a_configuration_without_k8s() -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -13,16 +14,13 @@ from hypothesis import strategies as st
 from isthmus.config import Config, config_from_text
 from isthmus.mcp.transport import utc_now
 from isthmus.meshconfig.certificates import shown_by, trusting
-from isthmus.meshconfig.findings import findings
+from isthmus.meshconfig.findings import findings, remarks
 from isthmus.meshconfig.ours import Ours, read_ours
 from isthmus.meshconfig.printed import as_json, as_yaml, notes_on
 from isthmus.meshconfig.sources import ConfigSource, Reach, config_sources, read_version
 from isthmus.meshconfig.stated import mesh_configs
 from isthmus.registry.errors import ConfigError
 from tests.rig.certificates import Certificates
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 HOST = "bridge.example"
 NAMES = f"DNS:{HOST},DNS:*.{HOST},DNS:xds.mesh.svc,IP:10.0.0.7,IP:fd00::7"
@@ -157,6 +155,7 @@ GOLDEN = """\
 # istiod reads this once, as it starts: restart it after every change here.
 # Start the bridge before istiod: an istiod that cannot reach a source as it starts exits.
 # The order counts: of two resources with one kind, namespace and name the first source's is used.
+# Sidecars answer for the hosts' names only with DNS capture: defaultConfig (docs/operations.md#names).
 # Each source is one of 2 shards: list all of them, each once, or istiod deletes what is missing.
 # k8s://, to the letter: without it istiod stops reading its own custom resources.
 configSources:
@@ -168,13 +167,13 @@ configSources:
 
 def test_the_YAML_says_what_is_to_be_known() -> None:
     sharded = config(shards=2)
-    assert as_yaml(printed(sharded), notes_on(sharded.all_listeners[0], Reach(host=HOST))) == GOLDEN
+    assert as_yaml(printed(sharded), notes_on(sharded.all_listeners[0], Reach(host=HOST), None)) == GOLDEN
 
 
 def test_YAML_and_JSON_say_the_same(tls: dict[str, str]) -> None:
     secured = config(shards=2, tls=tls)
     sources = printed(secured)
-    notes = notes_on(secured.all_listeners[0], Reach(host=HOST))
+    notes = notes_on(secured.all_listeners[0], Reach(host=HOST), shown_by(secured.all_listeners[0]))
 
     text = as_yaml(sources, notes)
     assert yaml.safe_load(text) == json.loads(as_json(sources))
@@ -185,7 +184,27 @@ def test_YAML_and_JSON_say_the_same(tls: dict[str, str]) -> None:
 
 def test_what_is_printed_for_Slimes_istiod_says_so() -> None:
     slime = config(listeners=[{"name": "slime", "address": "0.0.0.0:17000", "form": "slime"}]).listeners[0]
-    assert "For Slime's istiod ONLY" in notes_on(slime, Reach(host=HOST))[0]
+    assert "For Slime's istiod ONLY" in notes_on(slime, Reach(host=HOST), None)[0]
+
+
+def test_with_TLS_shards_have_one_address_where_the_certificate_knows_it(tls: dict[str, str]) -> None:
+    listener = {"name": "b", "address": "0.0.0.0:17000", "shards": 2, "routing": "authority", "tls": tls}
+    both = config(listeners=[listener])
+    reach = Reach(host=HOST)
+    sources = printed(both, listener=1)
+
+    assert addresses(sources) == [f"xds://{HOST}:17000"] * 2 + ["k8s://"]
+    assert [one.tls_settings.sni for one in sources if one.tls_settings] == [
+        f"shard-{shard}-of-2.{HOST}" for shard in (0, 1)
+    ]
+    assert found(both, listed(sources)) == []
+    notes = notes_on(both.listeners[0], reach, shown_by(both.listeners[0]))
+    assert any("All shards have one address" in note for note in notes)
+    # A host that the certificate does not know may be the end of names and nothing else.
+    below = Certificates(Path(tls["key"]).parent / "below")
+    certificate, key = below.issue("below", names=f"DNS:*.{HOST}")
+    alone = config(listeners=[{**listener, "tls": {"certificate": str(certificate), "key": str(key)}}])
+    assert addresses(printed(alone, listener=1, ca=str(below.ca_file)))[0] == f"xds://shard-0-of-2.{HOST}:17000"
 
 
 # What is not printed.
@@ -196,6 +215,9 @@ def test_what_is_printed_for_Slimes_istiod_says_so() -> None:
     [
         ({"listen": "127.0.0.1:16100"}, {}, "listens on loopback only"),
         ({"listen": "127.0.0.1:16100"}, {"host": "xds", "namespace": "mesh"}, "listens on loopback only"),
+        ({"listen": "127.0.0.1:16100"}, {"host": "::1"}, "listens on 127.0.0.1 only, where '::1' does not lead"),
+        ({"listen": "[::1]:16100"}, {"host": "127.0.0.1"}, "listens on ::1 only"),
+        ({"listen": "10.0.0.5:16100"}, {"host": "localhost"}, "listens on 10.0.0.5 only"),
         ({"listen": "0.0.0.0:0"}, {}, "port 0"),
         ({}, {"host": "bridge:16100"}, "is no name or address"),
         ({}, {"host": "https://bridge"}, "is no name or address"),
@@ -215,7 +237,20 @@ def test_a_shard_cannot_be_named_below_an_address() -> None:
 
 
 def test_loopback_leads_to_loopback() -> None:
-    assert addresses(printed(config(listen="127.0.0.1:16100"), "localhost"))[0] == "xds://localhost:16100"
+    for bound, host in (("127.0.0.1", "127.0.0.1"), ("127.0.0.1", "localhost"), ("localhost", "127.0.0.1")):
+        assert addresses(printed(config(listen=f"{bound}:16100"), host))[0] == f"xds://{host}:16100"
+    assert addresses(printed(config(listen="[::1]:16100"), "::1"))[0] == "xds://[::1]:16100"
+
+
+def test_that_few_resolvers_know_names_below_localhost_is_said() -> None:
+    whole = config(listeners=LISTENERS)
+    listener = whole.listeners[-1]
+    assert listener.name == "here-named"
+    assert any("its /etc/hosts" in note for note in notes_on(listener, Reach(host="localhost"), None))
+    assert not any("/etc/hosts" in note for note in notes_on(listener, Reach(host=HOST), None))
+    sources = printed(whole, "localhost", listener=len(LISTENERS))
+    told = [path for path, _ in noted(whole, listed(sources))]
+    assert told == [f"configSources[{index}].address" for index in (0, 1)]
 
 
 def test_TLS_that_istiod_would_not_do(tls: dict[str, str], certificates: Certificates) -> None:
@@ -280,6 +315,9 @@ LISTENERS = [
     {"name": "shop", "address": "0.0.0.0:20000", "namespaces": ["shop"]},
     {"name": "bank", "address": "0.0.0.0:20001", "namespaces": ["bank"]},
     {"name": "here", "address": "127.0.0.1:21000"},
+    {"name": "here-too", "address": "[::1]:22000"},
+    {"name": "network", "address": "10.0.0.5:23000"},
+    {"name": "here-named", "address": "127.0.0.1:24000", "shards": 2, "routing": "authority"},
 ]
 WRONG = [
     ([], "", "there is none"),
@@ -305,8 +343,10 @@ WRONG = [
     ([at(18000, f"shard-1-of-4.{HOST}"), KUBERNETES], "[0].address", "would ask for shard 1 of 4"),
     ([at(18000, f"shard-2-of-2.{HOST}"), KUBERNETES], "[0].address", "has `shard-N-of-2`, N from 0 to 1"),
     ([at(18000, "x-shard-1-of-2.mesh.svc"), KUBERNETES], "", "and 0 (from 0) is not listed"),
-    ([at(19000), KUBERNETES], "[0].address", "any other deletes all the rest"),
     ([at(21000), KUBERNETES], "[0].address", "is on loopback only, where this does not lead"),
+    ([at(21000, "[::1]"), KUBERNETES], "[0].address", "is on 127.0.0.1 only, where this does not lead"),
+    ([at(22000, "127.0.0.1"), KUBERNETES], "[0].address", "is on ::1 only, where this does not lead"),
+    ([at(23000, "127.0.0.1"), KUBERNETES], "[0].address", "is on 10.0.0.5 only, where this does not lead"),
     ([at(mode="SIMPLE"), KUBERNETES], "[0].tlsSettings.mode", "istiod would speak TLS, and listener xds"),
     ([at(mode=1), KUBERNETES], "[0].tlsSettings.mode", "istiod would speak TLS, and listener xds"),
     ([at(mode="ISTIO_MUTUAL"), KUBERNETES], "[0].tlsSettings.mode", "istiod takes this for plaintext"),
@@ -328,7 +368,10 @@ def test_sources_that_are_right() -> None:
     assert found(listeners, [at(mode="DISABLE"), {"address": "k8s:///"}]) == []
     # Two views that have nothing in common can be listed together.
     assert found(listeners, [at(20000), at(20001), KUBERNETES]) == []
-    assert found(listeners, [at(21000, "localhost"), KUBERNETES]) == []
+    for right in (at(21000, "localhost"), at(21000, "127.0.0.1"), at(22000, "[::1]"), at(22000, "localhost")):
+        assert found(listeners, [right, KUBERNETES]) == []
+    for host in ("[::1]", "127.0.0.1", "10.0.0.5"):
+        assert found(listeners, [at(16100, host), KUBERNETES]) == []
 
 
 def test_every_shard_that_is_missing_is_named() -> None:
@@ -367,7 +410,6 @@ def test_every_fault_of_TLS(tls: dict[str, str], certificates: Certificates, tmp
         ({"caCertificates": "-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----"}, "caCertificates", "read"),
         ({"caCertificates": Certificates(tmp_path).ca_file.read_text()}, "caCertificates", "nobody in it vouches"),
         ({"caCertificates": ""}, "", "believes every authority that its system knows"),
-        ({"caCertificates": "", "credentialName": "ca"}, "credentialName", "reads that Secret once"),
         ({"credentialName": "ca"}, "caCertificates", "takes either this or `credentialName`"),
         ({"sni": "other.example"}, "sni", f"which names {HOST}"),
         ({"subjectAltNames": [f"shard-0.{HOST}"]}, "subjectAltNames", "to the letter, with the DNS names"),
@@ -384,6 +426,26 @@ def test_every_fault_of_TLS(tls: dict[str, str], certificates: Certificates, tmp
     assert "istiod 1.25 speaks plaintext, whatever stands here" in text
     asking = {**tls, "clientCa": str(certificates.ca_file)}
     assert "istiod shows none" in wrong_tls(asking, right)[1]
+
+
+def noted(configuration: Config, sources: list[Any]) -> list[tuple[str, str]]:
+    """Return the path and the text of what is worth knowing of sources with which nothing is wrong."""
+    assert found(configuration, sources) == []
+    (stated,) = mesh_configs(json.dumps({"configSources": sources}))
+    return [(one.path, one.message) for one in remarks(stated, ours(configuration))]
+
+
+def test_what_may_be_as_it_should_is_told_apart(tls: dict[str, str]) -> None:
+    listeners = config(listeners=LISTENERS)
+    ((path, text),) = noted(listeners, [at(19000), KUBERNETES])
+    assert (path, "any other deletes all the rest" in text) == ("configSources[0].address", True)
+    named = [at(24000, f"shard-{shard}-of-2.localhost") for shard in (0, 1)]
+    assert ["few resolvers know" in text for _, text in noted(listeners, [*named, KUBERNETES])] == [True, True]
+
+    settings: dict[str, Any] = {"mode": "SIMPLE", "sni": HOST, "subjectAltNames": [HOST], "credentialName": "ca"}
+    ((path, text),) = noted(config(tls=tls), [at(**settings), KUBERNETES])
+    assert (path, "reads that Secret once" in text) == ("configSources[0].tlsSettings.credentialName", True)
+    assert noted(listeners, [at(), KUBERNETES]) == []
 
 
 def test_the_spelling_of_protobuf_is_read_as_well(tls: dict[str, str], certificates: Certificates) -> None:
@@ -501,7 +563,8 @@ def test_whatever_a_mesh_configuration_holds_is_told_of_with_its_place(
     tls: dict[str, str], listed: object, secured: bool
 ) -> None:
     (stated,) = mesh_configs(json.dumps({"configSources": listed, "rootNamespace": "x"}))
-    told = findings(stated, ours(config(listeners=LISTENERS, **({"tls": tls} if secured else {}))))
+    compared = ours(config(listeners=LISTENERS, **({"tls": tls} if secured else {})))
+    told = [*findings(stated, compared), *remarks(stated, compared)]
     assert all(one.path.startswith("configSources") and one.line == 1 for one in told)
     addresses = [one.get("address") for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
     if "k8s://" not in addresses:
