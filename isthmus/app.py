@@ -155,7 +155,8 @@ class Bridge:
             async with _one_error(), asyncio.TaskGroup() as tasks:
                 running = [tasks.create_task(run_source(self.catalog, source)) for source in self.config.sources]
                 running.append(tasks.create_task(self._open_after_grace()))
-                running += [tasks.create_task(one.tls.watch()) for one in self.listening if one.tls]
+                # Listeners may share a certificate.
+                running += [tasks.create_task(tls.watch()) for tls in {one.tls for one in self.listening if one.tls}]
                 running.append(tasks.create_task(run_readbacks(self.readbacks)))
                 try:
                     yield self

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -10,19 +11,20 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from isthmus.config.rules import host_port, is_loopback
-from isthmus.mcp.front import front, shard_of
+from isthmus.mcp.front import check_room, front, shard_of
 from isthmus.mcp.server import Port, serve
 from isthmus.mcp.transport import PLAINTEXT, Tls
 from isthmus.mcp.views import Door, Part, View
 from isthmus.registry.audience import Audience
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Iterator, Sequence
 
     from isthmus.config import Config
     from isthmus.config.listeners import Listener
     from isthmus.mcp.hub import Hub
     from isthmus.mcp.services import Health
+    from isthmus.mcp.transport import TlsOptions
 
 
 class Bound(Struct, frozen=True):
@@ -43,7 +45,9 @@ async def listening(hub: Hub, config: Config, health: Health) -> AsyncIterator[l
 
     Raises ConfigError: a port cannot be had, or a certificate cannot be used.
     """
-    opened = [_Opened(listener) for listener in config.all_listeners]
+    health.on_refused = hub.refuse
+    secured = _secured(config.all_listeners)
+    opened = [_Opened(listener, secured.get(listener.tls)) for listener in config.all_listeners]
     async with AsyncExitStack() as stack:
         # Left last: what the servers behind them tell their clients at the end goes through the fronts.
         for one in opened:
@@ -52,6 +56,18 @@ async def listening(hub: Hub, config: Config, health: Health) -> AsyncIterator[l
         ports = [port for one in opened for port in one.ports()]
         numbers = iter(await stack.enter_async_context(serve(hub, ports, health=health)))
         yield [one.bound(numbers) for one in opened]
+
+
+def _secured(listeners: Sequence[Listener]) -> dict[TlsOptions, Tls]:
+    """Return the certificates: those who have the same files share one, which looks at them and tells of them once.
+
+    Raises ConfigError: one cannot be used.
+    """
+    whose: dict[TlsOptions, list[str]] = {}
+    for listener in listeners:
+        if listener.tls != PLAINTEXT:
+            whose.setdefault(listener.tls, []).append(listener.name)
+    return {options: Tls(options, listeners=names) for options, names in whose.items()}
 
 
 def doors(listener: Listener) -> list[Door]:
@@ -82,18 +98,23 @@ def _gives_debug(listener: Listener) -> bool:
 class _Opened:
     """A listener on its way to be open."""
 
-    def __init__(self, listener: Listener) -> None:
+    def __init__(self, listener: Listener, tls: Tls | None) -> None:
         self.listener = listener
-        self.tls = None if listener.tls == PLAINTEXT else Tls(listener.tls)
+        self.tls = tls
         # Where its shards have one port for all: the sockets behind it, the last for who names none of the shards.
         self._sockets: list[str] = []
         self._front_number = 0
 
     @asynccontextmanager
     async def front(self, hub: Hub) -> AsyncIterator[None]:
-        """Open the one port, which tells the shards by the name that is dialled."""
+        """Open the one port, which tells the shards by the name that is dialled.
+
+        Raises ConfigError: it cannot be had, or there is no room for the sockets behind it.
+        """
         shards = self.listener.shards
+        refused = partial(hub.refuse, self.listener.name)
         with TemporaryDirectory(prefix="isthmus-") as private:
+            check_room(private)
             self._sockets = [str(Path(private) / str(index)) for index in range(shards + 1)]
 
             def choose(authority: str) -> str:
@@ -101,7 +122,8 @@ class _Opened:
                 return self._sockets[-1 if index is None else index]
 
             context = self.tls.context if self.tls else None
-            async with front(self.listener.address, choose, context=context, limits=hub.limits) as number:
+            opening = front(self.listener.address, choose, context=context, limits=hub.limits, refused=refused)
+            async with opening as number:
                 self._front_number = number
                 yield
 

@@ -7,7 +7,7 @@ truth, leaves alone what comes with a version it has, and acknowledges everythin
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -52,6 +52,10 @@ _OPTIONS: list[tuple[str, int]] = [
     ("grpc.http2.ping_timeout_ms", 10_000),
 ]
 
+# All that gRPC says of a stream once a write to it failed: the status that the server sent is lost to us then.
+_WRITE_FAILED = "Internal error from Core"
+_AGAIN_SECONDS = 5.0
+
 
 class Held(Struct, frozen=True):
     """One resource as the client holds it."""
@@ -94,28 +98,44 @@ class Client:
         self.store: dict[str, dict[str, Held]] = {}
         self.answered: set[str] = set()
 
+    def cancel(self) -> None:
+        """End the stream."""
+        self._call.cancel()
+
     async def subscribe(self, types: tuple[str, ...], revision: str = "") -> None:
-        """Ask for all of these types at once; the node goes with the first request only, as istiod's does."""
-        for index, type_url in enumerate(types):
-            node = _node(revision) if index == 0 else None
-            if self._delta:
-                await self._call.write(xds_pb2.DeltaDiscoveryRequest(node=node, type_url=type_url).SerializeToString())
-            else:
-                await self._call.write(
-                    xds_pb2.DiscoveryRequest(
-                        node=node, type_url=type_url, response_nonce="never sent by a server"
-                    ).SerializeToString()
-                )
+        """Ask for all of these types at once; the node goes with the first request only, as istiod's does.
+
+        Raises SourceUnavailable: nobody answers, or the server ended the stream.
+        """
+        async with self._told():
+            for index, type_url in enumerate(types):
+                await self._call.write(self._request(type_url, _node(revision) if index == 0 else None))
+
+    def _request(self, type_url: str, node: xds_pb2.Node | None) -> bytes:
+        if self._delta:
+            return xds_pb2.DeltaDiscoveryRequest(node=node, type_url=type_url).SerializeToString()
+        nonce = "never sent by a server"
+        return xds_pb2.DiscoveryRequest(node=node, type_url=type_url, response_nonce=nonce).SerializeToString()
 
     async def batches(self) -> AsyncIterator[Batch]:
         """Yield what each response changed, acknowledging it. Raises SourceUnavailable: the stream broke."""
-        try:
+        async with self._told():
             while isinstance(data := await self._call.read(), bytes):
                 yield await self._take(data)
-        except grpc.aio.AioRpcError as error:
-            raise SourceUnavailable(f"{error.code().name}: {error.details()}") from error
+        raise SourceUnavailable(f"the server ended the stream: {await self._status()}")
+
+    @asynccontextmanager
+    async def _told(self) -> AsyncIterator[None]:
+        """Raise SourceUnavailable, with the server's own words, where the stream turns out to have ended."""
+        try:
+            yield
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError) as error:
+            raise SourceUnavailable(await self._status()) from error
+
+    async def _status(self) -> str:
+        """Return how the stream ended, as the server says it, or gRPC where there is no connection to one."""
         code, details = await self._call.code(), await self._call.details()
-        raise SourceUnavailable(f"the server ended the stream: {code.name} {details or ''}".strip())
+        return f"{code.name}: {details}" if details else code.name
 
     async def _take(self, data: bytes) -> Batch:
         batch, acknowledgement = (self._take_delta if self._delta else self._take_sotw)(data)
@@ -193,6 +213,11 @@ class Security(Struct, frozen=True):
         return grpc.aio.secure_channel(address, credentials, options=[*_OPTIONS, *named])
 
 
+def _plaintext(address: str, authority: str) -> grpc.aio.Channel:
+    named = [("grpc.default_authority", authority)] if authority else []
+    return grpc.aio.insecure_channel(address, options=[*_OPTIONS, *named])
+
+
 @asynccontextmanager
 async def subscribe(
     address: str,
@@ -201,22 +226,43 @@ async def subscribe(
     delta: bool = False,
     revision: str = "",
     security: Security | None = None,
+    authority: str = "",
 ) -> AsyncIterator[Client]:
     """Open a stream to `host:port`, in plaintext without `security`, and subscribe.
 
-    Raises SourceUnavailable: nobody answers there.
+    authority: the name that plaintext calls the server by, as `shard-3-of-16`; empty: `address`. Over TLS it is the
+        name in the certificate (`Security`).
+    Raises SourceUnavailable: nobody answers there, or not to this one.
     """
-    opened = security.channel(address) if security else grpc.aio.insecure_channel(address, options=_OPTIONS)
+    opened = security.channel(address) if security else _plaintext(address, authority)
     async with opened as channel:
         method = "DeltaAggregatedResources" if delta else "StreamAggregatedResources"
         open_stream: Any = channel.stream_stream(f"/{ADS}/{method}", None, None)
-        call: grpc.aio.StreamStreamCall[bytes, bytes] = open_stream()
-        client = Client(call, delta=delta)
-        try:
-            await client.subscribe(types, revision)
-        except (grpc.aio.AioRpcError, asyncio.InvalidStateError) as error:
-            raise SourceUnavailable(f"{address} does not answer") from error
-        try:
+        async with _closing(Client(open_stream(), delta=delta)) as client:
+            try:
+                await client.subscribe(types, revision)
+            except SourceUnavailable as error:
+                if _WRITE_FAILED in str(error):
+                    async with _closing(Client(open_stream(), delta=delta)) as again:
+                        await _hear_why(again, types[:1], revision)
+                raise
             yield client
-        finally:
-            call.cancel()
+
+
+@asynccontextmanager
+async def _closing(client: Client) -> AsyncIterator[Client]:
+    try:
+        yield client
+    finally:
+        client.cancel()
+
+
+async def _hear_why(client: Client, first: tuple[str, ...], revision: str) -> None:
+    """Ask what a server refused once more, and for one type only: what is written before it answers is not lost.
+
+    Raises SourceUnavailable: in its words.
+    """
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_AGAIN_SECONDS):
+            await client.subscribe(first, revision)
+            await anext(client.batches())

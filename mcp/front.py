@@ -8,22 +8,29 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import socket
+import ssl
 from contextlib import asynccontextmanager
-from ipaddress import IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from isthmus.mcp.authority import Walker, shard_of
 from isthmus.registry.errors import ConfigError, ProtocolError
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import AsyncIterator, Callable
 
     from isthmus.mcp.limits import Limits
 
+# Told of each connection that is turned away: its peer, the name of a gRPC status, and why.
+Refused: TypeAlias = "Callable[[str, str, str], None]"
+
 _log = logging.getLogger("isthmus.mcp")
+
+# A unix socket's path has no more bytes than this, whatever the file system takes (unix(7)).
+_LONGEST_PATH = 107
 
 # What a client says before its first request, that request included, is far less.
 _FIRST_BYTES = 64 * 1024
@@ -31,6 +38,9 @@ _FIRST_BYTES = 64 * 1024
 _UP_BYTES = 4 * 1024
 _DOWN_BYTES = 64 * 1024
 _ACCEPT_AGAIN_SECONDS = 1.0
+_PORT_DIGITS = 4
+# An IPv6 address and a port, as `_file_name` writes them.
+_LONGEST_NAME = 32 + _PORT_DIGITS
 
 # gRPC-Go sends its first request only once it knows the server's SETTINGS. These change nothing; those of the shard
 # follow them.
@@ -51,12 +61,31 @@ def peer_behind(peer: str) -> str:
 
     The form is gRPC's, `ipv4:10.0.0.1:4711`. Only what comes through a unix socket is looked into.
     """
-    return peer.rpartition("/")[2] if peer.startswith("unix:") else peer
+    return _peer_of(peer.rpartition("/")[2]) if peer.startswith("unix:") else peer
+
+
+def check_room(directory: str) -> None:
+    """Check that connections can be passed on to sockets in a directory, whoever is at their other end.
+
+    Raises ConfigError: its path is too long for that.
+    """
+    over = len(os.fsencode(directory)) + 1 + _LONGEST_NAME - _LONGEST_PATH
+    if over > 0:
+        long = (
+            f"{directory} is too long a path for the sockets of `routing: authority`: set TMPDIR to one that is "
+            f"shorter by {over} bytes or more (one of 50 bytes always is short enough)"
+        )
+        raise ConfigError([long])
 
 
 @asynccontextmanager
 async def front(
-    address: str, choose: Callable[[str], str], *, context: ssl.SSLContext | None, limits: Limits
+    address: str,
+    choose: Callable[[str], str],
+    *,
+    context: ssl.SSLContext | None,
+    limits: Limits,
+    refused: Refused,
 ) -> AsyncIterator[int]:
     """Listen on `host:port` (port 0: any), and yield the port; on leaving, all connections are cut.
 
@@ -65,11 +94,12 @@ async def front(
     choose: gives, for an authority, the path of the unix socket of the server that answers for it. Files come and go
         beside that socket (`_dial`).
     context: what TLS is spoken with, as a server with `h2` in ALPN; None: plaintext.
+    refused: who is turned away here is told to nobody else: the servers behind never see it.
 
     Raises ConfigError: the address cannot be bound.
     """
     with _listen(address, limits.streams) as listener:
-        serving = _Front(choose, context, limits)
+        serving = _Front(choose, context, limits, refused)
         accepting = asyncio.create_task(serving.accept(listener))
         try:
             yield listener.getsockname()[1]
@@ -82,10 +112,13 @@ async def front(
 class _Front:
     """The connections of one port, each with a task of its own."""
 
-    def __init__(self, choose: Callable[[str], str], context: ssl.SSLContext | None, limits: Limits) -> None:
+    def __init__(
+        self, choose: Callable[[str], str], context: ssl.SSLContext | None, limits: Limits, refused: Refused
+    ) -> None:
         self._choose = choose
         self._context = context
         self._limits = limits
+        self._refused = refused
         self._open: set[asyncio.Task[None]] = set()
 
     async def accept(self, listener: socket.socket) -> None:
@@ -112,7 +145,7 @@ class _Front:
 
     def _take(self, connection: socket.socket, peer: str) -> None:
         if len(self._open) >= self._limits.streams:
-            _log.info("connection of %s refused: there are %d already", peer, self._limits.streams)
+            self._refuse(peer, ProtocolError("RESOURCE_EXHAUSTED", f"more than {self._limits.streams} connections"))
             connection.close()
             return
         task = asyncio.create_task(self._serve(connection, peer))
@@ -125,16 +158,31 @@ class _Front:
         """Serve one connection to its end."""
         deadline = asyncio.get_running_loop().time() + self._limits.first_request
         try:
-            async with asyncio.timeout_at(deadline):
-                client = await _opened(connection, self._context)
+            client = await self._greeted(connection, deadline)
             async with self._closing(client):
                 await self._pass_on(client, peer, deadline)
         except* ProtocolError as group:
             for broken in group.exceptions:
-                _log.info("connection of %s ended: %s", peer, broken)
+                self._refuse(peer, broken)
         except* OSError as group:
             for lost in group.exceptions:
                 _log.info("connection of %s broke: %s", peer, str(lost) or type(lost).__name__)
+
+    def _refuse(self, peer: str, why: BaseException) -> None:
+        status = why.status if isinstance(why, ProtocolError) else "UNKNOWN"
+        _log.info("connection of %s refused: %s", peer, why)
+        self._refused(peer, status, str(why))
+
+    async def _greeted(self, connection: socket.socket, deadline: float) -> _End:
+        """Return the streams of a client once TLS is spoken. Raises ProtocolError: it does not come to that."""
+        try:
+            async with asyncio.timeout_at(deadline):
+                return await _opened(connection, self._context)
+        except TimeoutError as error:
+            late = f"no TLS within {self._limits.first_request:g} s of connecting"
+            raise ProtocolError("DEADLINE_EXCEEDED", late) from error
+        except ssl.SSLError as error:
+            raise ProtocolError("UNAVAILABLE", f"no TLS with this client: {error.reason or error}") from error
 
     @asynccontextmanager
     async def _closing(self, end: _End) -> AsyncIterator[None]:
@@ -155,7 +203,7 @@ class _Front:
                 return
             behind = _dial(walker.chosen, peer)
         except ProtocolError as error:
-            _log.info("connection of %s refused: %s", peer, error)
+            self._refuse(peer, error)
             if walker.greeted:
                 client.writer.write(_goaway(str(error)))
             return
@@ -225,7 +273,7 @@ def _dial(path: str, peer: str) -> socket.socket:
 
     Raises ProtocolError: the server is not there, or not willing.
     """
-    name = Path(path).with_name(peer)
+    name = Path(path).with_name(_file_name(peer))
     behind = socket.socket(socket.AF_UNIX)
     behind.setblocking(False)
     try:
@@ -254,6 +302,18 @@ def _peer(address: tuple[Any, ...]) -> str:
     return f"ipv4:{getattr(ip, 'ipv4_mapped', None) or ip}:{address[1]}"
 
 
+def _file_name(peer: str) -> str:
+    """Return a peer as a file's name: as few bytes as can be, since paths of sockets are short."""
+    host, _, port = peer.partition(":")[2].rpartition(":")
+    return f"{ip_address(host.strip('[]')).packed.hex()}{int(port):0{_PORT_DIGITS}x}"
+
+
+def _peer_of(file_name: str) -> str:
+    """Return the peer that a file is named for."""
+    packed, port = bytes.fromhex(file_name[:-_PORT_DIGITS]), int(file_name[-_PORT_DIGITS:], 16)
+    return _peer((str(IPv4Address(packed) if len(packed) == 4 else IPv6Address(packed)), port))
+
+
 def _listen(address: str, backlog: int) -> socket.socket:
     """Listen on `host:port`; [::] takes IPv4 too. Raises ConfigError: it cannot be had."""
     host, _, port = address.rpartition(":")
@@ -267,4 +327,4 @@ def _listen(address: str, backlog: int) -> socket.socket:
     return listener
 
 
-__all__ = ["front", "peer_behind", "shard_of"]
+__all__ = ["Refused", "check_room", "front", "peer_behind", "shard_of"]

@@ -244,7 +244,7 @@ async def serve(
             server = grpc.aio.server(options=_options(hub.limits))
             servers.append(server)
             server.add_generic_rpc_handlers((_handlers(hub, port.door, tasks),))
-            add_services(server, health, channelz=port.door.debug)
+            add_services(server, health, channelz=port.door.debug, listener=port.door.listener)
             numbers.append(_bind(server, port))
         for server in servers:
             await server.start()

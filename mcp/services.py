@@ -17,6 +17,7 @@ from grpc_channelz.v1.channelz import add_channelz_servicer
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
+from isthmus.mcp.front import peer_behind
 from isthmus.mcp.pacing import Allowance
 from isthmus.mcp.published import ADS, published_pool
 
@@ -48,6 +49,8 @@ class Health:
         self._stopping = False
         self._news = asyncio.Event()
         self._streams: set[asyncio.Task[Any]] = set()
+        # Told of each stream of the standard services that is refused: the listener, the peer, the status and why.
+        self.on_refused: Callable[[str, str, str, str], None] | None = None
 
     @property
     def serving(self) -> bool:
@@ -76,6 +79,11 @@ class Health:
         task.add_done_callback(self._streams.discard)
         return True
 
+    def refuse(self, listener: str, peer: str, status: str, reason: str) -> None:
+        """Tell that a stream of the standard services is refused."""
+        if self.on_refused is not None:
+            self.on_refused(listener, peer, status, reason)
+
     async def ended(self) -> None:
         """Wait until every stream of the standard services has ended, once the servers are stopped."""
         if self._streams:
@@ -89,18 +97,19 @@ class Health:
             self._news = asyncio.Event()
 
 
-def add_services(server: grpc.aio.Server, health: Health, *, channelz: bool) -> None:
+def add_services(server: grpc.aio.Server, health: Health, *, channelz: bool, listener: str = "") -> None:
     """Add health and reflection to a server that has not started.
 
+    listener: whose streams are refused, where they are; empty: it is not said.
     channelz: also gRPC's own view of the process: the addresses of all who are connected to any of its ports, and those
         of the registries that it is connected to by gRPC.
     """
-    server.add_generic_rpc_handlers((_health(health), _reflection(health, channelz=channelz)))
+    server.add_generic_rpc_handlers((_health(health, listener), _reflection(health, listener, channelz=channelz)))
     if channelz:
         add_channelz_servicer(server)  # type: ignore[arg-type]
 
 
-def _health(health: Health) -> Any:
+def _health(health: Health, listener: str) -> Any:
     def status(service: str) -> Any:
         answer = health_pb2.HealthCheckResponse
         if service not in _REPORTED:
@@ -129,12 +138,12 @@ def _health(health: Health) -> Any:
     methods: Any = {
         "Check": grpc.unary_unary_rpc_method_handler(check),
         "List": grpc.unary_unary_rpc_method_handler(statuses),
-        "Watch": grpc.unary_stream_rpc_method_handler(_stream(health, watch)),
+        "Watch": grpc.unary_stream_rpc_method_handler(_stream(health, listener, watch)),
     }
     return grpc.method_handlers_generic_handler(HEALTH, methods)
 
 
-def _reflection(health: Health, *, channelz: bool) -> Any:
+def _reflection(health: Health, listener: str, *, channelz: bool) -> Any:
     described = [health_pb2.DESCRIPTOR, reflection_pb2.DESCRIPTOR, *([channelz_pb2.DESCRIPTOR] if channelz else [])]
     names = [ADS, HEALTH, REFLECTION, *([CHANNELZ] if channelz else [])]
     aio: Any = reflection.aio  # type: ignore[attr-defined]
@@ -145,7 +154,7 @@ def _reflection(health: Health, *, channelz: bool) -> Any:
             async for answer in answers:
                 await context.write(_bytes(answer))
 
-    methods: Any = {"ServerReflectionInfo": grpc.stream_stream_rpc_method_handler(_stream(health, info))}
+    methods: Any = {"ServerReflectionInfo": grpc.stream_stream_rpc_method_handler(_stream(health, listener, info))}
     return grpc.method_handlers_generic_handler(REFLECTION, methods)
 
 
@@ -158,13 +167,15 @@ async def _questions(context: _Context) -> AsyncIterator[Any]:
 
 
 def _stream(
-    health: Health, serve: Callable[[Any, _Context], Awaitable[None]]
+    health: Health, listener: str, serve: Callable[[Any, _Context], Awaitable[None]]
 ) -> Callable[[Any, _Context], Awaitable[None]]:
     """Bound these streams, own their tasks, and leave the end of one to gRPC where the client may be gone."""
 
     async def owned(request: Any, context: _Context) -> None:
         if not health.own_this_stream():
-            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"more than {MOST_STREAMS} streams of this kind")
+            many = f"more than {MOST_STREAMS} streams of this kind"
+            health.refuse(listener, peer_behind(context.peer()), "RESOURCE_EXHAUSTED", many)
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, many)
         try:
             await serve(request, context)
         except grpc.aio.AbortError:

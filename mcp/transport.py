@@ -22,7 +22,7 @@ from isthmus.mcp.certificates import Finding, Material, UnusableError, read_mate
 from isthmus.registry.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     import grpc
 
@@ -76,15 +76,19 @@ def utc_now() -> datetime:
 
 
 class Tls:
-    """The certificate of one listener, of one loop; `watch` keeps it up to date.
+    """The certificate of a listener, or of several with the same files, of one loop; `watch` keeps it up to date.
 
     A change that cannot be used (of two files one is not written yet, a certificate has expired) is reported once and
     tried again; until it can be, what was in use stays so.
     """
 
-    def __init__(self, options: TlsOptions, now: Callable[[], datetime] = utc_now) -> None:
-        """Read the files. Raises ConfigError: they cannot be used."""
+    def __init__(
+        self, options: TlsOptions, now: Callable[[], datetime] = utc_now, listeners: Sequence[str] = ()
+    ) -> None:
+        """Read the files. listeners: whose they are, for people. Raises ConfigError: they cannot be used."""
         self._options = options
+        self._whose = f"{', '.join(listeners)}: " if listeners else ""
+        self._lost_names: set[str] = set()
         self._now = now
         self._stamp = self._look()
         self._last_error = ""
@@ -93,7 +97,7 @@ class Tls:
         try:
             self._material = self._read()
         except UnusableError as error:
-            raise ConfigError([self._say(finding) for finding in error.findings]) from error
+            raise self._unusable(error) from error
         self._contexts: _Contexts | None = None
         self._warned: set[str] = set()
         self._warn()
@@ -108,7 +112,7 @@ class Tls:
             try:
                 self._contexts = _Contexts(self._material)
             except UnusableError as error:
-                raise ConfigError([self._say(finding) for finding in error.findings]) from error
+                raise self._unusable(error) from error
         return self._contexts.for_all
 
     def credentials(self) -> grpc.ServerCredentials:
@@ -172,6 +176,7 @@ class Tls:
         if material == self._material:
             return
         former, self._material = self._material.certificate, material
+        self._lost_names = self._lost_names.union(former.dns_names).difference(material.certificate.dns_names)
         self._reloads += 1
         self._loaded_at = self._now()
         self._tell(former.authority)
@@ -179,31 +184,36 @@ class Tls:
     def _report(self, error: str) -> None:
         if error != self._last_error:
             self._last_error = error
-            _log.warning("the certificate in use stays so, as the new one cannot be used: %s", error)
+            _log.warning("%sthe certificate in use stays so, as the new one cannot be used: %s", self._whose, error)
 
     def _tell(self, former_authority: str) -> None:
         certificate = self._material.certificate
         _log.info(
-            "a new certificate is in use: %s, valid until %s", certificate.subject, certificate.not_after.isoformat()
+            "%sa new certificate is in use: %s, valid until %s",
+            *(self._whose, certificate.subject, certificate.not_after.isoformat()),
         )
         if certificate.authority != former_authority:
             _log.warning(
-                "the certificate in %s is of another authority (%s) than before (%s): istiod reads caCertificates and "
-                "credentialName only at its start, so give it the new one there and restart it",
-                *(self._options.certificate, certificate.authority, former_authority),
+                "%sthe certificate in %s is of another authority (%s) than before (%s): istiod reads caCertificates "
+                "and credentialName only at its start, so give it the new one there and restart it",
+                *(self._whose, self._options.certificate, certificate.authority, former_authority),
             )
 
     def _warn(self) -> None:
         """Log what is worth knowing once, until it has passed."""
         warnings = set(self._warnings())
         for warning in sorted(warnings - self._warned):
-            _log.warning("%s", warning)
+            _log.warning("%s%s", self._whose, warning)
         self._warned = warnings
 
     def _warnings(self) -> Iterator[str]:
         for finding in (*time_findings(self._material.certificate, self._now()), *self._material.notes):
             yield self._say(finding)
+        yield from map(self._say, _without_names(self._lost_names))
         yield from map(self._say, _readable_by_all(self._options.key))
+
+    def _unusable(self, error: UnusableError) -> ConfigError:
+        return ConfigError([f"{self._whose}{self._say(finding)}" for finding in error.findings])
 
     def _say(self, finding: Finding) -> str:
         return f"tls.{finding.where} ({self._path(finding.where)}) {finding.text}"
@@ -288,6 +298,16 @@ def _stamp(path: str) -> object:
     except OSError as error:
         return error.errno
     return seen.st_dev, seen.st_ino, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns
+
+
+def _without_names(lost: Collection[str]) -> Iterator[Finding]:
+    """Tell of names that a renewal left out: nobody hears of it before a client connects anew."""
+    if lost:
+        yield Finding(
+            "certificate",
+            f"no longer names {', '.join(sorted(lost))}, as a former one did since the start: an istiod that compares "
+            "that, as the host it dials or in subjectAltNames, will refuse it the next time that it connects",
+        )
 
 
 def _readable_by_all(path: str) -> Iterator[Finding]:

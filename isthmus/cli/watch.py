@@ -36,6 +36,12 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("address", nargs="?", default="127.0.0.1:16010", help="host:port (default: %(default)s)")
     parser.add_argument("--delta", action="store_true", help="speak delta xDS, which istiod does not")
     parser.add_argument("--revision", default="", help="the Istio revision to subscribe as")
+    parser.add_argument(
+        "--authority",
+        default="",
+        metavar="NAME",
+        help="call the server so: shard-N-of-M, where one port has all shards",
+    )
     parser.add_argument("--ca", metavar="FILE", help="speak TLS, to a server that these certificates vouch for")
     parser.add_argument("--server-name", default="", metavar="NAME", help="what the server's certificate must name")
     parser.add_argument("--certificate", metavar="FILE", help="show this certificate, for a server that asks for one")
@@ -59,6 +65,7 @@ async def _watch(arguments: argparse.Namespace) -> int:
         delta=arguments.delta,
         revision=arguments.revision,
         security=_security(arguments),
+        authority=arguments.authority,
     ) as client:
         print(f"subscribed to {arguments.address}", file=sys.stderr)
         async for batch in client.batches():
@@ -80,6 +87,8 @@ def _security(arguments: argparse.Namespace) -> Security | None:
         if arguments.server_name or arguments.certificate:
             raise ConfigError(["--server-name, --certificate and --key need --ca: without it plaintext is spoken"])
         return None
+    if arguments.authority:
+        raise ConfigError(["--authority is for plaintext: over TLS, --server-name is what the server is called"])
     return Security(
         _content(arguments.ca), arguments.server_name, _content(arguments.certificate), _content(arguments.key)
     )

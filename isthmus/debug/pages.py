@@ -19,7 +19,7 @@ from isthmus.debug.redact import effective_config
 from isthmus.debug.services import list_services, show_host
 from isthmus.debug.shapes import LinkShape, Listing, ProblemShape, VersionShape
 from isthmus.debug.sources import list_refusals, list_sources
-from isthmus.debug.subscribers import list_pushes, list_subscribers
+from isthmus.debug.subscribers import list_pushes, list_subscribers, list_turned_away
 from isthmus.debug.syncz import list_syncz
 
 if TYPE_CHECKING:
@@ -108,6 +108,7 @@ PAGES: Final = (
     Page("/debug/listeners", "Where xDS is, how many use it, and its certificates.", ListQuery, list_listeners),
     Page("/debug/subscribers", "Who is connected, what was sent and what acknowledged.", ListQuery, list_subscribers),
     Page("/debug/pushes", "The last responses that went out.", ListQuery, list_pushes),
+    Page("/debug/refusals", "The last streams and connections refused, and why.", ListQuery, list_turned_away),
     Page("/debug/istiods", "What each istiod stored of what it acknowledged, and what not.", ListQuery, list_istiods),
     Page("/debug/configz", "All that is published, as istiod's own page says it.", ConfigzQuery, list_configz),
     Page("/debug/syncz", "Who was sent what, as istiod's own page says it.", Query, list_syncz),

@@ -288,6 +288,19 @@ class ListenersShape(Listing[ListenerShape], frozen=True, kw_only=True):
     refused: dict[str, int]
 
 
+class TurnedAwayShape(Shape, frozen=True, kw_only=True):
+    """A stream or a connection that was refused, or ended for a fault of its client's.
+
+    listener: null where all of them share what refused it. status: gRPC's, or BROKEN: it broke off by itself.
+    """
+
+    ago_seconds: float
+    listener: str | None
+    peer: str
+    status: str
+    reason: str
+
+
 class PushShape(Shape, frozen=True, kw_only=True):
     """One response that went out. writeSeconds: until the client's side had taken it."""
 

@@ -7,7 +7,16 @@ from urllib.parse import unquote
 
 from isthmus.debug.query import ListQuery, paginate, read_token, token_of
 from isthmus.debug.redact import shown
-from isthmus.debug.shapes import DeliveryShape, Listing, PushShape, SubscriberShape, ViewShape, WatchShape, WatchState
+from isthmus.debug.shapes import (
+    DeliveryShape,
+    Listing,
+    PushShape,
+    SubscriberShape,
+    TurnedAwayShape,
+    ViewShape,
+    WatchShape,
+    WatchState,
+)
 from isthmus.mcp.delta import DeltaWatch
 from isthmus.mcp.shards import SERVICE_ENTRY_URLS, WORKLOAD_ENTRY_URLS
 from isthmus.mcp.slime import SlimeSession, SlimeWatch
@@ -17,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from isthmus.app import Bridge
-    from isthmus.mcp.hub import Hub, Push, Stream
+    from isthmus.mcp.hub import Hub, Push, Stream, TurnedAway
     from isthmus.mcp.session import Watch
     from isthmus.mcp.shards import Shard
     from isthmus.mcp.views import Part, View
@@ -44,6 +53,17 @@ def list_pushes(bridge: Bridge, query: ListQuery, now: float) -> Listing[PushSha
     pushes = {(-push.at, push.stream): push for push in bridge.hub.pushes}
     page, last = paginate(sorted(pushes), read_token(query.after, tuple[float, int]), query.limit)
     return Listing(items=[_push(pushes[key], now) for key in page], total=len(pushes), after=token_of(last))
+
+
+def list_turned_away(bridge: Bridge, query: ListQuery, now: float) -> Listing[TurnedAwayShape]:
+    """The last streams and connections that were refused, the latest first."""
+    hub = bridge.hub
+    # Counted from the first since the start, they keep their numbers when one more comes.
+    newest = hub.refused.total()
+    numbered = {place - newest: one for place, one in enumerate(reversed(hub.turned_away))}
+    page, last = paginate(sorted(numbered), read_token(query.after, int), query.limit)
+    items = [_turned_away(numbered[key], now) for key in page]
+    return Listing(items=items, total=len(numbered), after=token_of(last))
 
 
 def deliveries(hub: Hub, name: str) -> list[DeliveryShape]:
@@ -170,6 +190,16 @@ def _watch(stream: Stream, watch: Any, now: float) -> WatchShape:
         stale_seconds=now - watch.sent_at if unacknowledged else None,
         refused_responses=watch.nacks,
         last_error=None if watch.nack is None else shown(watch.nack),
+    )
+
+
+def _turned_away(one: TurnedAway, now: float) -> TurnedAwayShape:
+    return TurnedAwayShape(
+        ago_seconds=now - one.at,
+        listener=shown(one.listener) or None,
+        peer=shown(unquote(one.peer)),
+        status=one.status,
+        reason=shown(one.reason),
     )
 
 

@@ -1,6 +1,7 @@
 """The streams as istiod tells of its own and istioctl reads it: `syncz`, as JSON and as Envoy's status.
 
-Streams of istioctl itself are left out, as they are at istiod.
+Streams of istioctl itself are left out, as they are at istiod. An istiod has a stream for each shard, all under one
+name, and istioctl shows little else: so what it has for the cluster says which stream it is.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from msgspec import Struct
 
 from isthmus.debug.redact import shown
-from isthmus.debug.subscribers import node_id, watch_state
+from isthmus.debug.subscribers import node_id, part_text, watch_state
 from isthmus.protos import status_pb2
 
 if TYPE_CHECKING:
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
 
 # What a type or a name is cut to: they are clients' words, and there may be many.
 _LONGEST: Final = 256
-_SHOWN: Final = ("CLUSTER_ID", "ISTIO_VERSION", "NAMESPACE")
+_CLUSTER: Final = "CLUSTER_ID"
+_SHOWN: Final = (_CLUSTER, "ISTIO_REVISION", "ISTIO_VERSION", "NAMESPACE")
 _STATUS: Final[dict[WatchState, status_pb2.ConfigStatus]] = {
     "SYNCED": status_pb2.SYNCED,
     "NOT_SENT": status_pb2.NOT_SENT,
@@ -45,12 +47,17 @@ class SentShape(Struct, frozen=True, kw_only=True, omit_defaults=True, rename="c
 
 
 class SyncShape(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One stream, with istiod's names for what is known of it. proxy: the node id; resources: by type URL."""
+    """One stream, with istiod's names for what is known of it.
+
+    cluster_id: its listener and shard, `xds 3 of 16`, after the cluster where the client says one. proxy: the node id.
+    revision: the Istio revision that it names. resources: by type URL.
+    """
 
     cluster_id: str = ""
     proxy: str
     proxy_type: str = ""
     istio_version: str = ""
+    revision: str = ""
     resources: dict[str, SentShape]
 
 
@@ -79,10 +86,11 @@ def _watches(stream: Stream) -> list[tuple[str, Watch]]:
 def _sync(stream: Stream, epoch: float) -> SyncShape:
     metadata, proxy = _metadata(stream), _word(node_id(stream))
     return SyncShape(
-        cluster_id=metadata.get("CLUSTER_ID", ""),
+        cluster_id=metadata[_CLUSTER],
         proxy=proxy,
         proxy_type=proxy.partition("~")[0],
         istio_version=metadata.get("ISTIO_VERSION", ""),
+        revision=metadata.get("ISTIO_REVISION", ""),
         resources={url: _sent(watch, epoch) for url, watch in _watches(stream)},
     )
 
@@ -118,7 +126,9 @@ def _metadata(stream: Stream) -> dict[str, str]:
     """Return what istioctl shows of a node; only texts, since it fails on anything else."""
     subscriber = stream.session.subscriber
     said = {"NAMESPACE": _namespace(stream), **(subscriber.metadata if subscriber else {})}
-    return {key: _word(value) for key in _SHOWN if isinstance(value := said.get(key), str) and value}
+    texts = {key: _word(value) for key in _SHOWN if isinstance(value := said.get(key), str) and value}
+    where = f"{shown(stream.door.listener)} {part_text(stream.door.part)}"
+    return texts | {_CLUSTER: f"{texts[_CLUSTER]}, {where}" if _CLUSTER in texts else where}
 
 
 def _namespace(stream: Stream) -> str:

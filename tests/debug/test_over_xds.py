@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import pytest
 from google.protobuf.any_pb2 import Any as AnyMessage
 
 import isthmus
+from isthmus.config.listeners import Listener
 from isthmus.debug import over_xds
 from isthmus.debug.over_xds import CLIENT_CONFIG, debug_pages
 from isthmus.mcp.client import NODE_ID, SERVICE_ENTRY_URL, subscribe
@@ -201,8 +203,31 @@ async def test_a_stream_that_is_held_was_sent_nothing() -> None:
         await wait_for_async(lambda: any(states(status(bridge))), TIMEOUT, "the subscriber")
         assert states(status(bridge)) == [{SERVICE_ENTRY_URL: "NOT_SENT"}]
         assert page(bridge, "syncz") == [
-            {"proxy": NODE_ID, "proxy_type": "sidecar", "resources": {SERVICE_ENTRY_URL: {}}}
+            {
+                "cluster_id": "xds 0 of 1",
+                "proxy": NODE_ID,
+                "proxy_type": "sidecar",
+                "resources": {SERVICE_ENTRY_URL: {}},
+            }
         ]
+
+
+async def test_the_streams_of_one_istiod_are_told_apart_by_listener_and_shard(tmp_path: Path) -> None:
+    listener = Listener(name="canary", address="127.0.0.1:0", shards=1)
+    async with running(tmp_path, shards=2, listeners=(listener,)) as pages, AsyncExitStack() as stack:
+        bridge = pages.bridge
+        for address in (address for bound in bridge.listening for address in bound.addresses):
+            await stack.enter_async_context(subscribe(address, (SERVICE_ENTRY_URL,), revision="blue"))
+        await wait_for_async(lambda: len(status(bridge)) == 3, TIMEOUT, "all streams")
+        nodes = [(config.node.id, dict(config.node.metadata)) for config in status(bridge)]
+        rows = page(bridge, "syncz")
+
+    expected = ["canary 0 of 1", "xds 0 of 2", "xds 1 of 2"]
+    assert {name for name, _ in nodes} == {NODE_ID}
+    assert sorted(str(metadata["CLUSTER_ID"]) for _, metadata in nodes) == expected
+    assert {metadata["ISTIO_REVISION"] for _, metadata in nodes} == {"blue"}
+    assert sorted(row["cluster_id"] for row in rows) == expected
+    assert {row["revision"] for row in rows} == {"blue"}
 
 
 async def test_who_a_subscriber_is_goes_out_as_texts_only(tmp_path: Path) -> None:
@@ -211,13 +236,17 @@ async def test_who_a_subscriber_is_goes_out_as_texts_only(tmp_path: Path) -> Non
         async with subscribe(address, ()) as one, subscribe(address, ()) as other, subscribe(address, ()) as asking:
             await ask(one, "sidecar~10.0.0.1~istiod-1.x.mesh~mesh.svc", CLUSTER_ID=["a"], ISTIO_VERSION="1.31.0")
             await wait_for_async(lambda: len(status(bridge)) == 1, TIMEOUT, "one")
-            await ask(other, "odd" * 1_000, NAMESPACE="shop", CLUSTER_ID="east", PASSWORD="hush")
+            await ask(other, "odd" * 300, NAMESPACE="shop", CLUSTER_ID="east", PASSWORD="hush")
             # Neither istioctl itself nor a stream that has not said who it is belongs in the list.
             await ask(asking, "sidecar~10.0.0.2~test.default~default.svc", GENERATOR="event")
             await wait_for_async(lambda: len(bridge.hub.streams) == 3 and len(status(bridge)) == 2, TIMEOUT, "both")
             first, second = sorted(status(bridge), key=lambda config: config.node.id, reverse=True)
 
-    assert dict(first.node.metadata) == {"NAMESPACE": "mesh", "ISTIO_VERSION": "1.31.0"}
+    assert dict(first.node.metadata) == {
+        "NAMESPACE": "mesh",
+        "ISTIO_VERSION": "1.31.0",
+        "CLUSTER_ID": "xds 0 of 1",
+    }
     assert first.node.id == "sidecar~10.0.0.1~istiod-1.x.mesh~mesh.svc"
-    assert dict(second.node.metadata) == {"NAMESPACE": "shop", "CLUSTER_ID": "east"}
+    assert dict(second.node.metadata) == {"NAMESPACE": "shop", "CLUSTER_ID": "east, xds 0 of 1"}
     assert len(second.node.id) == 256

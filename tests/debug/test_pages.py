@@ -58,7 +58,7 @@ async def test_the_index_lists_every_page_with_a_sentence() -> None:
             assert (await pages.ask(path)).status in (200, 404, 503), path
         linked = [link["path"] for link in index["items"] if "{" not in link["path"]]
         assert "/debug/sources" in linked
-        assert [(await pages.ask(path)).status for path in linked if path.startswith("/debug")] == [200] * 10
+        assert [(await pages.ask(path)).status for path in linked if path.startswith("/debug")] == [200] * 11
 
 
 async def test_a_source_says_what_it_holds_and_how_fresh_that_is(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isthmus.mcp.authority import HEADERS_BYTES, PREFACE, Walker, shard_of
-from isthmus.mcp.front import _peer, front, peer_behind
+from isthmus.mcp.front import _file_name, _peer, check_room, front, peer_behind
 from isthmus.mcp.limits import Limits
 from isthmus.protos import xds_pb2
 from isthmus.registry.errors import ConfigError, ProtocolError
@@ -82,8 +82,23 @@ def test_the_shard_that_an_authority_names(authority: str, shard: int | None) ->
 )
 def test_a_peer_is_named_as_gRPC_does(address: tuple[Any, ...], peer: str) -> None:
     assert _peer(address) == peer
-    assert peer_behind(f"unix:/tmp/private/{peer}") == peer
+    assert peer_behind(f"unix:/tmp/private/{_file_name(peer)}") == peer
     assert peer_behind(peer) == peer
+
+
+LONGEST_PEER = f"ipv6:[{':'.join(['ffff'] * 8)}]:65535"
+# What a unix socket takes.
+MOST_BYTES = 107
+
+
+def test_a_directory_has_room_for_every_peer_or_is_refused() -> None:
+    longest = "/" + "d" * (MOST_BYTES - 2 - len(_file_name(LONGEST_PEER)))
+    with socket.socket(socket.AF_UNIX) as one, pytest.raises(FileNotFoundError):
+        one.bind(f"{longest}/{_file_name(LONGEST_PEER)}")
+    check_room(longest)
+    with pytest.raises(ConfigError, match="set TMPDIR to one that is shorter by 3 bytes"):
+        check_room(f"{longest}ddd")
+    check_room(f"{'/' * 50}/isthmus-12345678")
 
 
 def frame(kind: int, flags: int = 0, stream: int = 0, payload: bytes = b"") -> bytes:
@@ -179,6 +194,7 @@ class Shards:
     """Two servers that say who they are in the version of each answer, one that refuses, and the front before them.
 
     seen: the peers of the streams that came, as gRPC named them. gone: those whose stream has ended.
+    refused: what the front said of connections that it turned away, as pairs of a status and a reason.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -187,6 +203,7 @@ class Shards:
         self.servers: dict[str, grpc.aio.Server] = {}
         self.seen: list[str] = []
         self.gone: list[str] = []
+        self.refused: list[tuple[str, str]] = []
 
     @property
     def address(self) -> str:
@@ -195,6 +212,10 @@ class Shards:
     def choose(self, authority: str) -> str:
         shard = shard_of(authority, SHARDS)
         return str(self.directory / ("none" if shard is None else str(shard)))
+
+    def refuse(self, peer: str, status: str, reason: str) -> None:
+        assert peer.startswith("ipv4:127.0.0.1:")
+        self.refused.append((status, reason))
 
     async def start(self) -> None:
         for name in ("0", "1", "none"):
@@ -264,11 +285,18 @@ async def sharded(limits: Limits | None = None, context: ssl.SSLContext | None =
         shards = Shards(Path(directory))
         await shards.start()
         try:
-            async with front("127.0.0.1:0", shards.choose, context=context, limits=limits or Limits()) as port:
+            async with front(
+                "127.0.0.1:0", shards.choose, context=context, limits=limits or Limits(), refused=shards.refuse
+            ) as port:
                 shards.port = port
                 yield shards
         finally:
             await shards.stop()
+
+
+def nobody(peer: str, status: str, reason: str) -> None:
+    """Stand for who is told of refusals where there must be none."""
+    pytest.fail(f"{peer} was refused: {status} {reason}")
 
 
 @pytest.fixture
@@ -399,7 +427,7 @@ async def before(serve: Callable[[asyncio.StreamReader, asyncio.StreamWriter], A
     with TemporaryDirectory() as directory:
         path = f"{directory}/server"
         server = await asyncio.start_unix_server(serve, path)
-        async with server, front("127.0.0.1:0", lambda _: path, context=None, limits=Limits()) as port:
+        async with server, front("127.0.0.1:0", lambda _: path, context=None, limits=Limits(), refused=nobody) as port:
             yield f"127.0.0.1:{port}"
 
 
@@ -429,6 +457,7 @@ async def test_X46_X52_only_who_says_nothing_is_closed() -> None:
             writer.close()
         assert set(ends[0::3]) == set(ends[1::3]) == {b""}
         assert all(end.endswith(b"no request within 3 s of connecting") for end in ends[2::3])
+        assert shards.refused == [("DEADLINE_EXCEEDED", "no request within 3 s of connecting")] * 500
         # One that did ask may be quiet for longer than that.
         assert (await quiet.ping(b"later...")).kind == PING
 
@@ -451,6 +480,9 @@ async def test_what_is_not_gRPC_is_closed_and_others_live(shards: Shards, sent: 
         assert end.endswith(told)
         assert bool(end) == bool(told)
         assert (await ask(call)).version_info == "0"
+        ((status, reason),) = shards.refused
+        assert status in ("INVALID_ARGUMENT", "RESOURCE_EXHAUSTED")
+        assert reason.encode().endswith(told)
 
 
 async def open_stream(connection: http2.Connection, authority: str, number: int = 1) -> None:
@@ -468,6 +500,9 @@ async def test_requests_for_two_shards_on_one_connection_end_it(shards: Shards) 
         with pytest.raises(ConnectionResetError):
             await shared.read_until(GOAWAY)
     assert len(shards.seen) == 2
+    ((status, reason),) = shards.refused
+    assert status == "INVALID_ARGUMENT"
+    assert "two requests on one connection name different shards" in reason
 
 
 async def test_X53_connections_above_the_limit_are_closed_and_the_old_ones_live() -> None:
@@ -477,6 +512,7 @@ async def test_X53_connections_above_the_limit_are_closed_and_the_old_ones_live(
             await open_stream(other, SECOND)
             async with raw(shards.address) as (reader, _):
                 assert await reader.read() == b""
+            assert shards.refused == [("RESOURCE_EXHAUSTED", "more than 2 connections")]
             assert (await one.ping(b"one of 2")).kind == (await other.ping(b"other...")).kind == PING
 
         async def room() -> bool:
@@ -515,10 +551,12 @@ async def test_X57_the_end_of_a_shard_reaches_its_clients(shards: Shards) -> Non
         async with shards.stream(FIRST) as late:
             assert await late.code() is grpc.StatusCode.UNAVAILABLE
             assert "does not answer" in (await late.details() or "")
+        assert {status for status, _ in shards.refused} == {"UNAVAILABLE"}
 
 
 async def test_a_certificate(tmp_path: Path) -> None:
     certificates = Certificates(tmp_path)
+    stranger = Certificates(tmp_path / "stranger")
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(certificates.cert_file, certificates.key_file)
     context.set_alpn_protocols(["h2"])
@@ -531,12 +569,32 @@ async def test_a_certificate(tmp_path: Path) -> None:
             async with raw(shards.address) as (reader, writer):
                 writer.write(sent)
                 assert len(await reader.read()) < len(frame(SETTINGS))
+        await wait_for_async(lambda: len(shards.refused) == 2, ANSWER_WITHIN_S, "both refusals")
+        garbled, late = shards.refused
+        assert garbled[0] == "UNAVAILABLE"
+        assert garbled[1].startswith("no TLS with this client: ")
+        assert late == ("DEADLINE_EXCEEDED", "no TLS within 3 s of connecting")
+        # Who trusts another authority says so: OpenSSL and Go do, gRPC's core and asyncio only close.
+        assert await asyncio.to_thread(distrusts, shards.port, stranger)
+        await wait_for_async(lambda: len(shards.refused) == 3, ANSWER_WITHIN_S, "another refusal")
+        assert shards.refused[-1] == ("UNAVAILABLE", "no TLS with this client: TLSV1_ALERT_UNKNOWN_CA")
         assert (await ask(call)).version_info == "1"
+
+
+def distrusts(port: int, authority: Certificates) -> bool:
+    """Tell whether a client that trusts one authority alone refuses the certificate of a server."""
+    context = ssl.create_default_context(cafile=str(authority.ca_file))
+    with socket.create_connection(("127.0.0.1", port), ANSWER_WITHIN_S) as connection:
+        try:
+            context.wrap_socket(connection, server_hostname="localhost").close()
+        except ssl.SSLCertVerificationError:
+            return True
+    return False
 
 
 async def test_an_address_that_is_taken_is_named(shards: Shards) -> None:
     with pytest.raises(ConfigError, match=f"cannot bind {shards.address}"):
-        async with front(shards.address, shards.choose, context=None, limits=Limits()):
+        async with front(shards.address, shards.choose, context=None, limits=Limits(), refused=nobody):
             pytest.fail("two servers share one address")
 
 

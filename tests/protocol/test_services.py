@@ -35,10 +35,10 @@ INITIAL_WINDOW_SIZE = 4
 
 
 @asynccontextmanager
-async def serving(health: Health, *, channelz: bool = False) -> AsyncIterator[str]:
+async def serving(health: Health, *, channelz: bool = False, listener: str = "") -> AsyncIterator[str]:
     """Give the address of a server that has the standard services and nothing else."""
     server = grpc.aio.server()
-    add_services(server, health, channelz=channelz)
+    add_services(server, health, channelz=channelz, listener=listener)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     try:
@@ -57,7 +57,7 @@ def health() -> Health:
 @pytest.fixture
 async def server(health: Health) -> AsyncIterator[str]:
     """Give the address of a server without channelz."""
-    async with serving(health) as address:
+    async with serving(health, listener="xds") as address:
         yield address
 
 
@@ -208,12 +208,17 @@ async def test_a_watcher_that_takes_nothing_holds_up_nobody(
 async def test_streams_are_bounded_and_those_that_ended_do_not_count(
     health: Health, channel: grpc.aio.Channel, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    refused: list[tuple[str, ...]] = []
+    health.on_refused = lambda *told: refused.append(told)
     monkeypatch.setattr(services, "MOST_STREAMS", 2)
     first, second = watch(channel), watch(channel)
     assert [await next_of(call) for call in (first, second)] == [NOT_SERVING, NOT_SERVING]
     third = Reflection(channel)
     async with asyncio.timeout(ANSWER_WITHIN_S):
         assert await third.call.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+    ((listener, peer, *why),) = refused
+    assert (listener, peer.rpartition(":")[0]) == ("xds", "ipv4:127.0.0.1")
+    assert why == ["RESOURCE_EXHAUSTED", "more than 2 streams of this kind"]
 
     first.cancel()
     await wait_for_async(lambda: len(health._streams) == 1, ANSWER_WITHIN_S, "end of the first stream")
