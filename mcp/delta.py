@@ -63,7 +63,7 @@ class DeltaSession(Session[DeltaWatch]):
         watch.asked -= watch.client_has.keys()
 
     def due(self, now: float, *, push: bool) -> Iterator[Response]:
-        """Yield the responses to send now: answers always, changes when `push` says that it is time for a burst."""
+        """Yield the responses to send now: answers always, changes when `push` says that it is time for a round."""
         # A copy: while one response is being written, requests may add types.
         for watch in list(self.watches.values()):
             resources = self._ready(watch, now, push=push)

@@ -211,7 +211,7 @@ class Session(ABC, Generic[W]):
 
     @abstractmethod
     def due(self, now: float, *, push: bool) -> Iterator[Response]:
-        """Yield the responses to send now: answers always, changes when `push` says that it is time for a burst."""
+        """Yield the responses to send now: answers always, changes when `push` says that it is time for a round."""
 
     @abstractmethod
     def behind(self, watch: W) -> bool:

@@ -66,7 +66,7 @@ class SotwSession(Session[SotwWatch]):
         # Any other nonce answers an older response and is ignored, with its names (X05, X06).
 
     def due(self, now: float, *, push: bool) -> Iterator[Response]:
-        """Yield the responses to send now: answers always, changes when `push` says that it is time for a burst."""
+        """Yield the responses to send now: answers always, changes when `push` says that it is time for a round."""
         yield from self._debug_answers()
         # A copy: while one response is being written, requests may add types.
         for watch in list(self.watches.values()):

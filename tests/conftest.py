@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import itertools
+import logging
 import os
 import threading
 from contextlib import ExitStack
@@ -52,6 +53,19 @@ THREADS_END_WITHIN_S = 60.0
 TASKS_END_WITHIN_S = 60.0
 # grpc keeps this thread for the life of the process, by design.
 THREADS_THAT_STAY = ("_poll_wrapper",)
+
+
+@pytest.fixture(autouse=True)
+def logging_as_before() -> Iterator[None]:
+    """Take back what a command that ran in this process set up for its logs: later tests read theirs."""
+    root = logging.getLogger()
+    level = root.level
+    yield
+    root.setLevel(level)
+    for handler in root.handlers[:]:
+        # pytest's own are of other types, and come and go with each phase of a test.
+        if type(handler) is logging.StreamHandler:
+            root.removeHandler(handler)
 
 
 @pytest.fixture(autouse=True)

@@ -42,7 +42,7 @@ else:
 
 
 class PushOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="camel"):
-    """How changes go out. gap: seconds of rest between two bursts, common to all streams."""
+    """How changes go out. gap: seconds from one round to the next, for all streams of a subscriber (docs/xds.md)."""
 
     gap: float = DEFAULT_GAP
 
