@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from isthmus.adapters import open_adapter
 from isthmus.adapters.supervise import Backoff, supervise
-from isthmus.listening import doors, listening
+from isthmus.listening import doors, listening, with_port
 from isthmus.mcp.hub import Hub
 from isthmus.mcp.services import Health
 from isthmus.mcp.shards import Publication
@@ -119,7 +119,7 @@ class Bridge:
     @property
     def debug_address(self) -> str:
         """Where the debug pages are, with the port that was bound."""
-        return _with_port(self.config.debug, self.debug_port)
+        return with_port(self.config.debug, self.debug_port)
 
     @property
     def missing(self) -> list[str]:
@@ -200,10 +200,6 @@ class Bridge:
         """Stop waiting for the sources that are not required, once the start-up grace is over (G2)."""
         await asyncio.sleep(self.config.startup_grace)
         self._open_if_read()
-
-
-def _with_port(address: str, port: int) -> str:
-    return f"{address.rpartition(':')[0]}:{port}"
 
 
 def catalog_of(config: Config, now: float) -> Catalog:

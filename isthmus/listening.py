@@ -141,8 +141,9 @@ class _Opened:
         own = [next(numbers) for _ in self.ports()]
         if self._sockets:
             own = [self._front_number]
-        return Bound(self.listener, tuple(_with_port(self.listener.address, number) for number in own), self.tls)
+        return Bound(self.listener, tuple(with_port(self.listener.address, number) for number in own), self.tls)
 
 
-def _with_port(address: str, port: int) -> str:
+def with_port(address: str, port: int) -> str:
+    """Return an address to listen on with the number that was bound."""
     return f"{address.rpartition(':')[0]}:{port}"

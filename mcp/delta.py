@@ -46,8 +46,7 @@ class DeltaSession(Session[DeltaWatch]):
             self._begin(self._add(DeltaWatch(request.type_url)), request)
             return
         if request.response_nonce and request.response_nonce == watch.last_nonce:
-            error = request.error_detail.message or "no reason given"
-            watch.settle(error if request.HasField("error_detail") else None, now)
+            watch.answered(request, now)
         # A subscription counts whatever the nonce (X31).
         self._subscribe(watch, request.resource_names_subscribe)
         self._unsubscribe(watch, request.resource_names_unsubscribe)

@@ -62,11 +62,6 @@ class Stream:
         subscriber = self.session.subscriber
         return self.peer.rpartition(":")[0], subscriber.node_id if subscriber else ""
 
-    def ready(self, now: float) -> bool:
-        """Tell whether there are changes that this stream may be sent now."""
-        opens_at = self.session.opens_at()
-        return opens_at is not None and opens_at <= now
-
 
 class Push(Struct, frozen=True):
     """One response that went out; times are monotonic seconds."""
@@ -270,13 +265,13 @@ class Hub:
     def _round(self, party: _Party) -> None:
         party.stop_timer()
         now = asyncio.get_running_loop().time()
-        behind = [stream for stream in party.streams if stream.session.opens_at() is not None]
-        ready = [stream for stream in behind if stream.ready(now)]
+        behind = [(stream, at) for stream in party.streams if (at := stream.session.opens_at()) is not None]
+        ready = [stream for stream, opens_at in behind if opens_at <= now]
         if ready:
             party.rounds.begin(now)
         for stream in ready:
             stream.round = True
-        for stream in behind:
+        for stream, _ in behind:
             # One that is not ready must see that it has to ask for a round later (X50).
             stream.wake.set()
 

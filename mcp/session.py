@@ -87,6 +87,11 @@ class Watch:
         self.nacks = 0
         self.unanswered = 0
 
+    def answered(self, request: xds_pb2.DiscoveryRequest | xds_pb2.DeltaDiscoveryRequest, now: float) -> None:
+        """Take a request that carries the nonce of the last response."""
+        error = request.error_detail.message or "no reason given"
+        self.settle(error if request.HasField("error_detail") else None, now)
+
     def settle(self, error: str | None, now: float) -> None:
         """Take the answer to the last response: an ACK, or with `error` a NACK (X04, X08)."""
         if self.awaiting is not None:
@@ -152,9 +157,13 @@ class Session(ABC, Generic[W]):
         if names > self._limits.names:
             raise ProtocolError("RESOURCE_EXHAUSTED", f"more than {self._limits.names} names of one type")
 
-    def _add(self, watch: W) -> W:
-        if len(self.watches) >= self._limits.types:
+    def _bound_types(self) -> None:
+        """Raises ProtocolError: one type more is too many (X54)."""
+        if len(self.watches) + len(self._debug_asked) >= self._limits.types:
             raise ProtocolError("INVALID_ARGUMENT", f"more than {self._limits.types} types on one stream")
+
+    def _add(self, watch: W) -> W:
+        self._bound_types()
         self.watches[watch.type_url] = watch
         return watch
 
@@ -166,8 +175,7 @@ class Session(ABC, Generic[W]):
                 "the debug pages are not given on this port: ask on one of this machine or with a client certificate, "
                 "or set `debug: always` of the listener",
             )
-        if len(self.watches) + len(self._debug_asked) >= self._limits.types:
-            raise ProtocolError("INVALID_ARGUMENT", f"more than {self._limits.types} types on one stream")
+        self._bound_types()
         self._debug_asked[type_url] = names
 
     def _debug_answers(self) -> Iterator[Response]:

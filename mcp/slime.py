@@ -50,8 +50,7 @@ class SlimeSession(Session[SlimeWatch]):
             watch.revision = -1
             watch.must_answer = True
         elif request.response_nonce == watch.last_nonce:
-            error = request.error_detail.message or "no reason given"
-            watch.settle(error if request.HasField("error_detail") else None, now)
+            watch.answered(request, now)
 
     def due(self, now: float, *, push: bool) -> Iterator[Response]:
         """Yield the responses to send now: answers always, changes when `push` says that it is time for a round."""

@@ -60,8 +60,7 @@ class SotwSession(Session[SotwWatch]):
             watch.names = _read_names(watch, request)
             watch.must_answer = True
         elif request.response_nonce == watch.last_nonce:
-            error = request.error_detail.message or "no reason given"
-            watch.settle(error if request.HasField("error_detail") else None, now)
+            watch.answered(request, now)
             self._resubscribe(watch, _read_names(watch, request))
         # Any other nonce answers an older response and is ignored, with its names (X05, X06).
 

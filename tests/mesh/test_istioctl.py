@@ -14,6 +14,7 @@ from isthmus.mcp.client import ISTIOD_TYPES
 from tests.rig.bridge import Bridge
 from tests.rig.certificates import ClientCertificates
 from tests.rig.istiod import Istiod
+from tests.rig.missing import leave_out
 from tests.rig.process import free_port, own_address
 from tests.rig.tools import MissingToolError
 from tests.rig.wait import wait_for
@@ -70,7 +71,7 @@ def _address() -> str:
     try:
         return own_address()
     except MissingToolError as error:
-        pytest.skip(str(error))
+        leave_out(error)
 
 
 def _certificates(directory: Path, shown: Path) -> dict[str, str]:

@@ -10,7 +10,6 @@ import ssl
 import subprocess
 import sys
 from collections import Counter
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,11 +18,11 @@ from isthmus.mcp.shards import shard_index
 from tests.rig.bridge import CHECKOUT, Bridge
 from tests.rig.certificates import Certificates, MountedSecret
 from tests.rig.process import ProcessError, free_port
-from tests.rig.proxy import Proxy
+from tests.rig.tunnels import tunnels_to
 from tests.rig.wait import wait_for, wait_for_async
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from tests.rig.istiod import Istiod, Version
@@ -177,33 +176,6 @@ async def assert_each_comes_once(files: Files, started: Bridge, control: Istiod)
     ids = {one["shard"]: one["id"] for one in streams}
     expected = [(ids[shard], dealt[shard]) for shard in sorted(ids)]
     assert [(push["subscriber"], push["resources"]) for push in made] == expected
-
-
-class Tunnels(Proxy):
-    """A proxy of HTTP, all of whose tunnels lead to one server; `dialled` are those that it was asked for."""
-
-    def __init__(self, target: tuple[str, int]) -> None:
-        super().__init__(target)
-        self.dialled: set[str] = set()
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        asked = await reader.readuntil(b"\r\n\r\n")
-        self.dialled.add(asked.split()[1].decode())
-        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
-        await super()._serve(reader, writer)
-
-
-@asynccontextmanager
-async def tunnels_to(address: str) -> AsyncIterator[Tunnels]:
-    """Give such a proxy."""
-    host, _, port = address.rpartition(":")
-    tunnels = Tunnels((host, int(port)))
-    async with await asyncio.start_server(tunnels.accept, "127.0.0.1", 0) as server:
-        tunnels.port = server.sockets[0].getsockname()[1]
-        try:
-            yield tunnels
-        finally:
-            await tunnels.close()
 
 
 def test_X60_each_revision_of_istiod_holds_its_own_services_and_those_of_all(

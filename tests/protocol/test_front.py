@@ -28,6 +28,7 @@ from tests.protocol.http2 import ACK, DATA, END_HEADERS, GOAWAY, HEADERS, PING, 
 from tests.protocol.stream import ANSWER_WITHIN_S, OPTIONS, SERVICE, SOTW
 from tests.rig.adsprobe import AdsProbe
 from tests.rig.certificates import Certificates
+from tests.rig.tunnels import tunnels_to
 from tests.rig.wait import wait_for_async
 
 if TYPE_CHECKING:
@@ -333,9 +334,9 @@ async def test_the_client_of_istiod_reads_its_shard(
     shards: Shards, parts: Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     parts.need("adsprobe-1.31")
-    async with tunnel_to(shards.port) as proxy:
+    async with tunnels_to(shards.address) as tunnels:
         # gRPC-Go gives a proxy the name that it dials, and looks nothing up; so no name has to lead here.
-        monkeypatch.setenv("HTTPS_PROXY", f"http://{proxy}")
+        monkeypatch.setenv("HTTPS_PROXY", f"http://{tunnels.address}")
         for number, authority in enumerate((FIRST, SECOND)):
             probe = AdsProbe(tmp_path / str(number), f"{authority}:15010")
             try:
@@ -343,27 +344,7 @@ async def test_the_client_of_istiod_reads_its_shard(
                 assert {event["version"] for event in probe.events("response")} == {str(number)}
             finally:
                 await asyncio.to_thread(probe.end)
-
-
-@asynccontextmanager
-async def tunnel_to(port: int) -> AsyncIterator[str]:
-    """Give the address of a proxy that opens each tunnel that it is asked for to one port of this machine."""
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        asked = await reader.readuntil(b"\r\n\r\n")
-        assert asked.startswith(b"CONNECT isthmus-shard-")
-        there, back = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
-        await asyncio.gather(copy(reader, back), copy(there, writer))
-
-    async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while data := await reader.read(65_536):
-            writer.write(data)
-        writer.close()
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    async with server:
-        yield "{}:{}".format(*server.sockets[0].getsockname())
+        assert tunnels.dialled == {f"{authority}:15010" for authority in (FIRST, SECOND)}
 
 
 async def test_X47_a_large_response_passes(shards: Shards) -> None:
